@@ -1,0 +1,29 @@
+"""The truth: one SQL database that every index can be rebuilt from."""
+
+from kb.catalog.database import Database
+from kb.catalog.documents import Documents
+from kb.catalog.feed import Feed
+from kb.catalog.jobs import Jobs
+from kb.catalog.keys import Keys
+from kb.catalog.knowledge_bases import KnowledgeBases
+from kb.catalog.store import Store
+
+
+class Catalog:
+    """The parts of one database, opened together."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.knowledge_bases = KnowledgeBases(self.database)
+        self.documents = Documents(self.database)
+        self.store = Store(self.database)
+        self.feed = Feed(self.database)
+        self.jobs = Jobs(self.database)
+        self.keys = Keys(self.database)
+
+    def close(self) -> None:
+        """Release the database."""
+        self.database.close()
+
+
+__all__ = ["Catalog"]

@@ -1,0 +1,75 @@
+"""Attributes of documents: checked, stored one row each, and filtered in SQL."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, or_, select
+
+from kb.catalog.schema import attributes, contents
+from kb.errors import InvalidInput
+from kb.types import Attributes, AttributeValue, Comparison, Compound, Filter
+
+# The limits of the OpenAI file-attribute contract.
+_MAX_KEYS, _MAX_KEY, _MAX_TEXT = 16, 64, 512
+
+_ORDER: dict[str, Callable[[Any, Any], Any]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+
+
+def checked(given: Mapping[str, object]) -> Attributes:
+    """The attributes, or InvalidInput naming the key that breaks a limit."""
+    if len(given) > _MAX_KEYS:
+        raise InvalidInput(f"at most {_MAX_KEYS} attributes a document, not {len(given)}", param="attributes")
+    good: dict[str, AttributeValue] = {}
+    for key, value in given.items():
+        where = f"attributes.{key}"
+        if not 1 <= len(key) <= _MAX_KEY:
+            raise InvalidInput(f"an attribute's key is 1 to {_MAX_KEY} characters", param=where)
+        if not isinstance(value, str | int | float | bool) or value != value:
+            raise InvalidInput("an attribute is a string, a number or a boolean", param=where)
+        if isinstance(value, str) and len(value) > _MAX_TEXT:
+            raise InvalidInput(f"an attribute's text is at most {_MAX_TEXT} characters", param=where)
+        good[key] = value
+    return good
+
+
+def attribute_rows(kb_id: str, content_id: str, given: Attributes) -> list[dict[str, Any]]:
+    """Rows of the attribute table."""
+    rows = []
+    for key, value in given.items():
+        row: dict[str, Any] = {"content_id": content_id, "key": key, "kb_id": kb_id}
+        rows.append({**row, "text": None, "number": None, "flag": None, _column(value): value})
+    return rows
+
+
+def satisfies(kb_id: str, where: Filter) -> ColumnElement[bool]:
+    """A condition on `contents` that holds for the documents a filter keeps."""
+    if isinstance(where, Compound):
+        parts = [satisfies(kb_id, part) for part in where.filters]
+        return and_(*parts) if where.type == "and" else or_(*parts)
+    if where.type in ("ne", "nin"):
+        return contents.c.id.not_in(_holding(kb_id, where))
+    return contents.c.id.in_(_holding(kb_id, where))
+
+
+def _holding(kb_id: str, where: Comparison) -> Any:
+    values = where.value if isinstance(where.value, tuple) else (where.value,)
+    if where.type in _ORDER:
+        (value,) = values
+        matches = _ORDER[where.type](attributes.c[_column(value)], value)
+    else:
+        matches = or_(*(attributes.c[_column(value)] == value for value in values))
+    return select(attributes.c.content_id).where(
+        attributes.c.kb_id == kb_id, attributes.c.key == where.key, matches
+    )
+
+
+def _column(value: AttributeValue) -> str:
+    if isinstance(value, bool):
+        return "flag"
+    return "text" if isinstance(value, str) else "number"

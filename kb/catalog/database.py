@@ -1,0 +1,136 @@
+"""One SQL database: connections, transactions, migrations."""
+
+import importlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, inspect, make_url, select, text, update
+from sqlalchemy.exc import DBAPIError, OperationalError
+from uuid6 import uuid7
+
+from kb.catalog import schema
+from kb.errors import StorageFull
+
+# Before 3.51.3 two connections that write and checkpoint at the same instant could corrupt a WAL
+# database (sqlite.org/wal.html, "the WAL-reset bug"). The bundled library of pysqlite3 is newer.
+_SAFE_SQLITE = (3, 51, 3)
+_BUSY_SECONDS = 60
+
+
+class Database:
+    """Opens `url`, migrates it to the current schema, and hands out transactions.
+
+    Thread-safe. Several processes may share an SQLite file: writers queue, readers do not wait.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        self._sqlite = parsed.get_backend_name() == "sqlite"
+        if self._sqlite and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {"module": _sqlite_module()} if self._sqlite else {"pool_pre_ping": True}
+        # Threads of a busy server wait in their own queue, not for a connection.
+        self.engine = create_engine(parsed, pool_size=16, max_overflow=48, **options)
+        if self._sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._migrate()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent snapshot."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: all of it is durable when the block ends, or none of it.
+
+        Raises StorageFull when the disk has no room.
+        """
+        try:
+            with self.engine.connect().execution_options(write=True) as connection, connection.begin():
+                yield connection
+        except DBAPIError as error:
+            if "is full" in str(error.orig) or "No space left" in str(error.orig):
+                raise StorageFull("the disk is full; free some space and run again, nothing stored is lost") from error
+            raise
+
+    def next_numbers(self, connection: Connection, counter: str, count: int) -> int:
+        """Reserve `count` consecutive numbers inside a writing transaction; returns the first."""
+        row = schema.counters
+        taken = connection.execute(
+            update(row).where(row.c.name == counter).values(value=row.c.value + count).returning(row.c.value)
+        ).scalar_one()
+        return int(taken) - count + 1
+
+    def close(self) -> None:
+        """Release all connections."""
+        self.engine.dispose()
+
+    def _migrate(self) -> None:
+        # Alembic takes half a second to import: only a database that needs it pays.
+        if self._revision() == schema.REVISION:
+            return
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.write() as connection:
+            # Another process may have been first; it held the write lock until its work was done.
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def _revision(self) -> str | None:
+        with self.read() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(select(text("version_num")).select_from(text("alembic_version"))).scalar()
+
+
+def new_id(prefix: str) -> str:
+    """A sortable, prefixed public id: `doc_0192…`."""
+    return f"{prefix}_{uuid7().hex}"
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _sqlite_module() -> Any:
+    if sqlite3.sqlite_version_info >= _SAFE_SQLITE:
+        return sqlite3
+    try:
+        return importlib.import_module("pysqlite3.dbapi2")
+    except ImportError:
+        # No wheel for this platform: the standard library's SQLite works, within what the README says of it.
+        return sqlite3
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    # Transactions begin where we say so (below), not where the driver guesses.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={_BUSY_SECONDS * 1000}",
+        "journal_mode=WAL",
+        # An acknowledged commit survives a power cut, not only a crash of the process.
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("write", False)
+    # A transaction that will write takes the lock at once: upgrading later could find its snapshot stale.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+__all__ = ["Database", "OperationalError", "new_id", "now"]

@@ -1,0 +1,142 @@
+"""Documents as they are read: listed, opened by span, filtered, and turned into hits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Row, Select, bindparam, func, select
+
+from kb.catalog.attributes import satisfies
+from kb.catalog.database import Database
+from kb.catalog.schema import chunks, contents, failures, sources, versions
+from kb.errors import InvalidInput, NotFound
+from kb.types import Attributes, Content, Failure, Filter, Hit, Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the catalog holds at one place of a source."""
+
+    content_id: str
+    sha256: str
+    attributes: Attributes
+
+
+class Documents:
+    """Reads of the documents of all knowledge bases."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def known(self, source_id: str) -> dict[str, Known]:
+        """What is visible of a source, by uri."""
+        query = (
+            select(contents.c.uri, contents.c.id, versions.c.sha256, contents.c.attributes)
+            .join(versions, versions.c.id == contents.c.version_id)
+            .where(contents.c.source_id == source_id)
+        )
+        with self._database.read() as connection:
+            return {row.uri: Known(row.id, row.sha256, row.attributes) for row in connection.execute(query)}
+
+    def get(self, kb_id: str, content_id: str) -> Content:
+        """Raises NotFound."""
+        with self._database.read() as connection:
+            row = connection.execute(_described(kb_id).where(contents.c.id == content_id)).one_or_none()
+        if row is None:
+            raise NotFound(f"no document {content_id!r} in this knowledge base", param="document")
+        return _content(row)
+
+    def page(self, kb_id: str, *, limit: int = 100, after: str | None = None) -> list[Content]:
+        """Documents in order of their ids, starting behind `after`."""
+        query = _described(kb_id).order_by(contents.c.id).limit(limit)
+        with self._database.read() as connection:
+            return [_content(row) for row in connection.execute(query.where(contents.c.id > (after or "")))]
+
+    def text(self, version_id: str, start: int = 0, end: int | None = None) -> str:
+        """text[start:end] of a version, in code points. Raises NotFound, or InvalidInput outside the text."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(versions.c.text, versions.c.characters).where(versions.c.id == version_id)
+            ).one_or_none()
+        if row is None:
+            raise NotFound(f"no content version {version_id!r}", param="content_version_id")
+        stop = row.characters if end is None else end
+        if not 0 <= start <= stop <= row.characters:
+            raise InvalidInput(f"start and end must satisfy 0 <= start <= end <= {row.characters}", param="start")
+        return str(row.text)[start:stop]
+
+    def matching(self, kb_id: str, where: Filter) -> Ids:
+        """Ids of the chunks whose documents a filter keeps, ascending."""
+        kept = select(contents.c.id).where(contents.c.kb_id == kb_id, satisfies(kb_id, where))
+        query = select(chunks.c.id).where(chunks.c.kb_id == kb_id, chunks.c.content_id.in_(kept)).order_by(chunks.c.id)
+        with self._database.read() as connection:
+            return np.fromiter(connection.scalars(query), np.int64)
+
+    def hits(self, ids: Sequence[int]) -> dict[int, Hit]:
+        """The visible chunks among `ids`, scores left empty; a chunk replaced meanwhile is absent."""
+        query = (
+            select(
+                chunks.c.id, chunks.c.kb_id, chunks.c.content_id, chunks.c.version_id, chunks.c.text, chunks.c.start,
+                chunks.c.end, chunks.c.page, chunks.c.heading, contents.c.uri, contents.c.attributes, versions.c.title,
+            )
+            .join(contents, contents.c.id == chunks.c.content_id)
+            .join(versions, versions.c.id == chunks.c.version_id)
+            .where(chunks.c.id.in_(bindparam("ids", expanding=True)))
+        )  # fmt: skip
+        with self._database.read() as connection:
+            rows = connection.execute(query, {"ids": list(ids)}).all()
+        return {row.id: _hit(row) for row in rows}
+
+    def failures(self, kb_id: str) -> list[Failure]:
+        """The documents in quarantine."""
+        query = select(failures.c.uri, failures.c.reason).join(sources, sources.c.id == failures.c.source_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.where(sources.c.kb_id == kb_id).order_by(failures.c.uri))
+            return [Failure(row.uri, row.reason) for row in rows]
+
+
+def _described(kb_id: str) -> Select[Any]:
+    counted = select(func.count()).select_from(chunks).where(chunks.c.content_id == contents.c.id)
+    return (
+        select(
+            contents, versions.c.title, versions.c.media_type, versions.c.byte_size, versions.c.characters,
+            counted.correlate(contents).scalar_subquery().label("chunks"),
+        )
+        .join(versions, versions.c.id == contents.c.version_id)
+        .where(contents.c.kb_id == kb_id)
+    )  # fmt: skip
+
+
+def _content(row: Row[Any]) -> Content:
+    return Content(
+        id=row.id,
+        version_id=row.version_id,
+        uri=row.uri,
+        title=row.title,
+        media_type=row.media_type,
+        byte_size=row.byte_size,
+        characters=row.characters,
+        chunks=row.chunks,
+        attributes=row.attributes,
+        created_at=row.created_at,
+    )
+
+
+def _hit(row: Row[Any]) -> Hit:
+    return Hit(
+        knowledge_base_id=row.kb_id,
+        chunk_id=row.id,
+        content_version_id=row.version_id,
+        content_id=row.content_id,
+        title=row.title,
+        uri=row.uri,
+        text=row.text,
+        start=row.start,
+        end=row.end,
+        page=row.page,
+        heading=row.heading,
+        score=0.0,
+        scores={},
+        attributes=row.attributes,
+    )

@@ -1,0 +1,109 @@
+"""The knowledge bases of a catalog: made, listed, changed, deleted."""
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, ScalarSelect, Table, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from kb.catalog.database import Database, new_id, now
+from kb.catalog.schema import chunks, contents, knowledge_bases, vectors
+from kb.errors import AlreadyExists, InvalidInput, NotFound
+from kb.types import ChunkingPolicy, KnowledgeBase
+
+_MAX_NAME = 128
+
+
+class KnowledgeBases:
+    """Rows of `knowledge_bases`, as frozen `KnowledgeBase` values."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self, name: str, *, embedder: str, fingerprint: str, dim: int, chunking: ChunkingPolicy, description: str = ""
+    ) -> KnowledgeBase:
+        """Raises AlreadyExists when the name is taken, InvalidInput when it cannot be one."""
+        kb_id = new_id("kb")
+        row = {
+            "id": kb_id,
+            "name": _checked(name),
+            "description": description,
+            "embedder": embedder,
+            "fingerprint": fingerprint,
+            "dim": dim,
+            "chunk_size": chunking.size,
+            "chunk_overlap": chunking.overlap,
+            "created_at": now(),
+        }
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(knowledge_bases).values(row))
+        except IntegrityError as error:
+            raise AlreadyExists(f"a knowledge base named {name!r} exists already", param="name") from error
+        return self.get(kb_id)
+
+    def get(self, name_or_id: str) -> KnowledgeBase:
+        """By name or id, its counts left at 0. Raises NotFound, naming the ones that exist."""
+        with self._database.read() as connection:
+            row = connection.execute(select(knowledge_bases).where(_named(name_or_id))).one_or_none()
+            if row is None:
+                known = connection.scalars(select(knowledge_bases.c.name).order_by("name").limit(20)).all()
+                listed = f"; there are: {', '.join(known)}" if known else "; there is none yet"
+                raise NotFound(f"no knowledge base {name_or_id!r}{listed}", param="knowledge_base")
+        return _knowledge_base(row)
+
+    def all(self) -> list[KnowledgeBase]:
+        """Every knowledge base, by name, with its counts."""
+
+        def count(table: Table) -> ScalarSelect[Any]:
+            counted = select(func.count()).select_from(table).where(table.c.kb_id == knowledge_bases.c.id)
+            return counted.correlate(knowledge_bases).scalar_subquery()
+
+        query = select(knowledge_bases, count(contents).label("documents"), count(chunks).label("chunks"))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(knowledge_bases.c.name)).all()
+        return [replace(_knowledge_base(row), documents=row.documents, chunks=row.chunks) for row in rows]
+
+    def change(self, kb_id: str, *, name: str | None = None, description: str | None = None) -> KnowledgeBase:
+        """Rename or describe anew; None leaves a field as it is."""
+        changed = {"name": name and _checked(name), "description": description}
+        values = {key: value for key, value in changed.items() if value is not None}
+        if values:
+            try:
+                with self._database.write() as connection:
+                    connection.execute(update(knowledge_bases).where(knowledge_bases.c.id == kb_id).values(values))
+            except IntegrityError as error:
+                raise AlreadyExists(f"a knowledge base named {name!r} exists already", param="name") from error
+        return self.get(kb_id)
+
+    def delete(self, kb_id: str) -> None:
+        """Remove it with all its documents, texts and the vectors nobody else uses."""
+        with self._database.write() as connection:
+            connection.execute(delete(knowledge_bases).where(knowledge_bases.c.id == kb_id))
+            # A vector tells much of its text: none outlives the last chunk that holds it.
+            used = select(1).where(chunks.c.text_hash == vectors.c.text_hash).exists()
+            connection.execute(delete(vectors).where(~used))
+
+
+def _named(name_or_id: str) -> ColumnElement[bool]:
+    return (knowledge_bases.c.id == name_or_id) | (knowledge_bases.c.name == name_or_id)
+
+
+def _knowledge_base(row: Row[Any]) -> KnowledgeBase:
+    return KnowledgeBase(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        embedder=row.embedder,
+        fingerprint=row.fingerprint,
+        dim=row.dim,
+        chunking=ChunkingPolicy(row.chunk_size, row.chunk_overlap),
+        created_at=row.created_at,
+    )
+
+
+def _checked(name: str) -> str:
+    if not name.strip() or len(name) > _MAX_NAME or not name.isprintable() or "/" in name:
+        raise InvalidInput(f"a name is 1 to {_MAX_NAME} printable characters without '/'", param="name")
+    return name.strip()

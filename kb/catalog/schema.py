@@ -1,0 +1,194 @@
+"""The tables of the catalog. `migrations/` brings a database to REVISION; a test holds the two together."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+REVISION = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _owner(table: str) -> ForeignKey:
+    return ForeignKey(f"{table}.id", ondelete="CASCADE")
+
+
+knowledge_bases = Table(
+    "knowledge_bases",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("embedder", Text, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("chunk_size", Integer),
+    Column("chunk_overlap", Integer, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+# Where documents come from: a folder, or "upload" for what is sent in.
+sources = Table(
+    "sources",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kb_id", String(64), _owner("knowledge_bases"), nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    UniqueConstraint("kb_id", "uri"),
+)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kb_id", String(64), _owner("knowledge_bases"), nullable=False),
+    Column("source_id", String(64), _owner("sources"), nullable=False),
+    Column("uri", Text, nullable=False),
+    # The version that is visible. Older ones keep their text, so that an old citation still opens.
+    Column("version_id", String(64), nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    UniqueConstraint("source_id", "uri"),
+    Index(None, "kb_id", "id"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("content_id", String(64), _owner("contents"), nullable=False, index=True),
+    Column("title", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Column("byte_size", BigInteger, nullable=False),
+    Column("characters", BigInteger, nullable=False),
+    Column("pages", JSON, nullable=False),
+    Column("headings", JSON, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+# Only the visible version of a content has chunks. `text` repeats versions.text[start:end], so that a hit
+# from a book-sized document reads a kilobyte and not the book.
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("kb_id", String(64), _owner("knowledge_bases"), nullable=False),
+    Column("content_id", String(64), _owner("contents"), nullable=False, index=True),
+    Column("version_id", String(64), _owner("versions"), nullable=False, index=True),
+    Column("start", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    Column("page", Integer),
+    Column("heading", Text),
+    Column("context", Text, nullable=False),
+    Column("text_hash", LargeBinary(16), nullable=False, index=True),
+    Column("text", Text, nullable=False),
+    Index(None, "kb_id", "id"),
+)
+
+# float16, by what was embedded and by which model: a text is embedded once, wherever it stands.
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("text_hash", LargeBinary(16), primary_key=True),
+    Column("vector", LargeBinary, nullable=False),
+)
+
+# One row per attribute of a content; exactly one of text, number and flag is set.
+attributes = Table(
+    "attributes",
+    metadata,
+    Column("content_id", String(64), _owner("contents"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("kb_id", String(64), nullable=False),
+    Column("text", String(512)),
+    Column("number", Float),
+    Column("flag", Boolean),
+    Index(None, "kb_id", "key", "text"),
+    Index(None, "kb_id", "key", "number"),
+)
+
+# The numbered feed that indexes follow: chunks first_chunk..last_chunk were added or removed.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kb_id", String(64), _owner("knowledge_bases"), nullable=False),
+    Column("added", Boolean, nullable=False),
+    Column("first_chunk", BigInteger, nullable=False),
+    Column("last_chunk", BigInteger, nullable=False),
+    Index(None, "kb_id", "seq"),
+)
+
+# Numbers handed out inside the writing transaction, so that they are gapless in commit order.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("source_id", String(64), _owner("sources"), primary_key=True),
+    Column("uri", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kb_id", String(64), _owner("knowledge_bases"), nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("files", Integer, nullable=False),
+    Column("report", JSON),
+    Column("error", Text),
+    Column("created_at", String(32), nullable=False),
+    Column("finished_at", String(32)),
+)
+
+# What a job still has to take in. The bytes lie here until then, so that a 202 survives a restart.
+job_files = Table(
+    "job_files",
+    metadata,
+    Column("job_id", String(64), _owner("jobs"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),
+    Column("created_at", String(32), nullable=False),
+)

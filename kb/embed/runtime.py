@@ -1,0 +1,114 @@
+"""Runs an exported model with ONNX Runtime. Knows nothing of torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Encoding, Tokenizer
+
+from kb.embed.folder import ExportedModel, sha256_of
+from kb.errors import ModelUnavailable
+from kb.types import Vectors
+
+# Tokens of one batch, padding included. Larger batches fall out of the cache and gain nothing
+# (benchmarks/README.md, "Batch size").
+BATCH_TOKENS = 2048
+_SAME_VECTOR = 0.999
+
+
+class OnnxEmbedder:
+    """An `Embedder` over the graph that `kb.embed.export` made.
+
+    Thread-safe. threads: cores one call may use; 0 lets the runtime take all.
+    Raises ModelUnavailable if the graph is damaged or does not reproduce the model's own vectors here.
+    """
+
+    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+        model = ExportedModel.read(folder)
+        graph = folder / "graph.onnx"
+        if sha256_of(graph) != model.graph_sha256:
+            raise ModelUnavailable(f"{graph} is damaged; delete {folder} to export the model again")
+        self._model = model
+        self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(model.max_sequence)
+        self._whole_texts: Tokenizer | None = None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        # A batch's scratch memory goes back after the run: the server stays small beside large ingests.
+        options.enable_mem_pattern = False
+        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        self._verify()
+
+    @property
+    def fingerprint(self) -> str:
+        return self._model.fingerprint
+
+    @property
+    def dim(self) -> int:
+        return self._model.dim
+
+    @property
+    def max_tokens(self) -> int:
+        return self._model.max_sequence - int(self._tokenizer.num_special_tokens_to_add(False))
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return self._embed(texts, self._model.query_prompt)
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        return self._embed(texts, self._model.passage_prompt)
+
+    def token_starts(self, text: str) -> list[int]:
+        if self._whole_texts is None:
+            whole: Tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+            whole.no_truncation()
+            self._whole_texts = whole
+        offsets = self._whole_texts.encode(text, add_special_tokens=False).offsets
+        return [start for start, _ in offsets]
+
+    def _embed(self, texts: Sequence[str], prompt: str) -> Vectors:
+        encoded = self._tokenizer.encode_batch([self._prepare(text, prompt) for text in texts])
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        for rows in batches([len(e.ids) for e in encoded], BATCH_TOKENS):
+            vectors[rows] = self._run([encoded[row] for row in rows])
+        return vectors
+
+    def _prepare(self, text: str, prompt: str) -> str:
+        # sentence-transformers strips and lower-cases before it tokenises; so must we, to agree with it.
+        text = (prompt + text).strip()
+        return text.lower() if self._model.lower_case else text
+
+    def _run(self, encoded: Sequence[Encoding]) -> Vectors:
+        width = max(len(e.ids) for e in encoded)
+        ids = np.full((len(encoded), width), self._model.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for row, encoding in enumerate(encoded):
+            ids[row, : len(encoding.ids)] = encoding.ids
+            mask[row, : len(encoding.ids)] = 1
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        (vectors,) = self._session.run(["vectors"], {name: feed[name] for name in self._model.inputs})
+        return np.asarray(vectors, np.float32)
+
+    def _verify(self) -> None:
+        expected = np.asarray(self._model.probe_vectors, np.float32)
+        cosine = float((self.embed_passages(self._model.probe_texts) * expected).sum(axis=1).min())
+        if not cosine >= _SAME_VECTOR:
+            raise ModelUnavailable(
+                f"the exported graph gives other vectors than the model (cosine {cosine:.4f}, needs {_SAME_VECTOR})"
+            )
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Positions grouped by like length, so that each group padded to its longest stays within `budget`.
+
+    A text longer than the budget is a group of its own.
+    """
+    groups: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups and (len(groups[-1]) + 1) * lengths[position] <= budget:
+            groups[-1].append(position)
+        else:
+            groups.append([position])
+    return groups

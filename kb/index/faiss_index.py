@@ -1,0 +1,256 @@
+"""FAISS behind the VectorIndex seam: an immutable memory-mapped base, and a small exact tail.
+
+    <folder>/MANIFEST.json    seq, fingerprint, dim, and the base's files with sizes and checksums
+    <folder>/<name>.faiss     the base's vectors
+    <folder>/<name>.ids       their chunk ids, int64, ascending
+
+What changed since the base was written lives in the tail and in a mask of removed rows; both are
+rebuilt from the feed at open. The only file that imports FAISS.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from kb.errors import DimensionMismatch, IndexCorrupt
+from kb.types import Ids, Neighbours, Vectors
+
+_MANIFEST = "MANIFEST.json"
+# The tail is scanned beside the base. Past a quarter of the base it costs more to scan than to fold in;
+# below this many rows neither cost is felt.
+_SMALL_TAIL = 4096
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Everything a search reads, replaced as a whole: a search never sees half a change."""
+
+    seq: int
+    base: Any
+    base_ids: Ids
+    dead: NDArray[np.bool_]
+    tail: Vectors
+    tail_ids: Ids
+
+    @property
+    def base_alive(self) -> int:
+        return len(self.base_ids) - int(np.count_nonzero(self.dead))
+
+
+class FaissIndex:
+    """A `VectorIndex` over one folder, for vectors of one embedder.
+
+    Opening maps the last checkpoint, or starts empty at seq 0 where there is none, or where it is
+    damaged or of another embedder; the feed then brings it up to date.
+    """
+
+    def __init__(self, folder: Path, *, fingerprint: str, dim: int) -> None:
+        self._folder = folder
+        self._fingerprint = fingerprint
+        self._dim = dim
+        self._state = self._empty()
+        try:
+            self._state = self._open()
+        except FileNotFoundError:
+            pass
+        except IndexCorrupt as error:
+            log.warning("%s; rebuilding from the catalog", error)
+
+    @property
+    def seq(self) -> int:
+        return self._state.seq
+
+    def __len__(self) -> int:
+        return self._state.base_alive + len(self._state.tail_ids)
+
+    def apply(self, seq: int, add: Ids, vectors: Vectors, remove: Ids) -> None:
+        if vectors.shape != (len(add), self._dim):
+            raise DimensionMismatch(f"vectors have shape {vectors.shape}, not ({len(add)}, {self._dim})")
+        old = self._state
+        new = ~(np.isin(add, old.base_ids[~old.dead]) | np.isin(add, old.tail_ids))
+        tail = np.concatenate([old.tail, vectors[new]])
+        tail_ids = np.concatenate([old.tail_ids, add[new]])
+        kept = ~np.isin(tail_ids, remove)
+        dead = old.dead | np.isin(old.base_ids, remove) if len(remove) else old.dead
+        self._state = _State(seq, old.base, old.base_ids, dead, tail[kept], tail_ids[kept])
+        if self._is_overgrown():
+            self.checkpoint()
+
+    def search(self, vector: Vectors, k: int, *, allow: Ids | None = None) -> Neighbours:
+        self._check(vector)
+        state = self._state
+        ids, scores = self._search_base(state, vector, k, allow)
+        in_tail = np.ones(len(state.tail_ids), bool) if allow is None else _among(state.tail_ids, allow)
+        ids = np.concatenate([ids, state.tail_ids[in_tail]])
+        scores = np.concatenate([scores, state.tail[in_tail] @ vector])
+        best = np.lexsort((ids, -scores))[:k]
+        return Neighbours(ids[best], scores[best])
+
+    def score(self, vector: Vectors, ids: Ids) -> Vectors:
+        self._check(vector)
+        state = self._state
+        rows = np.full((len(ids), self._dim), np.nan, np.float32)
+        in_base = _among(ids, state.base_ids)
+        at = np.searchsorted(state.base_ids, ids[in_base])
+        rows[in_base] = np.where(state.dead[at, None], np.nan, _rows(state.base, self._dim)[at])
+        order = np.argsort(state.tail_ids)
+        in_tail = _among(ids, state.tail_ids[order])
+        rows[in_tail] = state.tail[order[np.searchsorted(state.tail_ids[order], ids[in_tail])]]
+        return np.asarray(rows @ vector)
+
+    def checkpoint(self) -> None:
+        """Fold the tail into a new base, write it beside the old one, and switch to it.
+
+        Files are synced before the manifest that names them is renamed into place, so a crash leaves
+        either the old checkpoint or the new one. One process at a time; another skips its turn.
+        """
+        state = self._state
+        if not len(state.tail_ids) and not state.dead.any() and self._is_written(state.seq):
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self._folder / "checkpoint.lock", timeout=0):
+                self._write(state)
+        except Timeout:
+            return
+
+    def _search_base(self, state: _State, vector: Vectors, k: int, allow: Ids | None) -> tuple[Ids, Vectors]:
+        import faiss
+
+        live = ~state.dead if allow is None else ~state.dead & _among(state.base_ids, allow)
+        count = min(k, int(np.count_nonzero(live)))
+        if not count:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        parameters = None
+        if count < len(live) and not live.all():
+            # The mask goes into the scan itself: filtering afterwards would return fewer than k.
+            mask = np.packbits(live, bitorder="little")
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(mask))
+        scores, positions = state.base.search(vector[None], count, params=parameters)
+        return state.base_ids[positions[0]], scores[0]
+
+    def _check(self, vector: Vectors) -> None:
+        if vector.shape != (self._dim,):
+            raise DimensionMismatch(f"the query vector has shape {vector.shape}, the index holds ({self._dim},)")
+
+    def _is_overgrown(self) -> bool:
+        state = self._state
+        changed = len(state.tail_ids) + int(np.count_nonzero(state.dead))
+        return changed > max(_SMALL_TAIL, len(state.base_ids) // 4)
+
+    def _empty(self) -> _State:
+        import faiss
+
+        none = np.empty(0, np.int64)
+        vectors = np.empty((0, self._dim), np.float32)
+        return _State(0, faiss.IndexFlatIP(self._dim), none, np.empty(0, bool), vectors, none)
+
+    def _is_written(self, seq: int) -> bool:
+        try:
+            return bool(json.loads((self._folder / _MANIFEST).read_bytes())["seq"] == seq)
+        except (FileNotFoundError, ValueError, KeyError):
+            return False
+
+    def _open(self) -> _State:
+        import faiss
+
+        text = (self._folder / _MANIFEST).read_bytes()
+        try:
+            manifest = json.loads(text)
+            seq, files = int(manifest["seq"]), dict(manifest["files"])
+            same = (manifest["fingerprint"], manifest["dim"]) == (self._fingerprint, self._dim)
+        except (ValueError, KeyError, TypeError) as error:
+            raise IndexCorrupt(f"{self._folder / _MANIFEST} is damaged") from error
+        if not same:
+            raise IndexCorrupt(f"{self._folder} was made by another embedder")
+        paths = {}
+        for name, expected in files.items():
+            paths[Path(name).suffix] = path = self._folder / Path(name).name
+            # Checked before FAISS parses a byte: on hostile or torn files its reader has overflowed.
+            if not path.is_file() or [path.stat().st_size, _digest(path)] != expected:
+                raise IndexCorrupt(f"{path} does not match its checksum")
+        ids = np.fromfile(paths[".ids"], "<i8")
+        base = faiss.read_index(str(paths[".faiss"]), faiss.IO_FLAG_MMAP_IFC)
+        if base.ntotal != len(ids) or base.d != self._dim:
+            raise IndexCorrupt(f"{self._folder} holds {base.ntotal} vectors for {len(ids)} ids")
+        empty = self._empty()
+        return _State(seq, base, ids, np.zeros(len(ids), bool), empty.tail, empty.tail_ids)
+
+    def _write(self, state: _State) -> None:
+        import faiss
+
+        live = ~state.dead
+        vectors = np.concatenate([_rows(state.base, self._dim)[live], state.tail])
+        ids = np.concatenate([state.base_ids[live], state.tail_ids])
+        order = np.argsort(ids)
+        merged = faiss.IndexFlatIP(self._dim)
+        merged.add(vectors[order])
+        name = uuid4().hex
+        faiss_file, ids_file = self._folder / f"{name}.faiss", self._folder / f"{name}.ids"
+        faiss.write_index(merged, str(faiss_file))
+        ids[order].astype("<i8").tofile(ids_file)
+        for path in (faiss_file, ids_file):
+            _sync(path)
+        manifest = {
+            "seq": state.seq,
+            "fingerprint": self._fingerprint,
+            "dim": self._dim,
+            "files": {path.name: [path.stat().st_size, _digest(path)] for path in (faiss_file, ids_file)},
+        }
+        scratch = self._folder / f"{name}.tmp"
+        scratch.write_text(json.dumps(manifest), encoding="utf-8")
+        _sync(scratch)
+        scratch.replace(self._folder / _MANIFEST)
+        _sync(self._folder)
+        self._state = self._open()
+        for old in self._folder.iterdir():
+            if old.suffix in (".faiss", ".ids", ".tmp") and old.stem != name:
+                # Another process may still map it; where the system forbids the removal, a later checkpoint retries.
+                try:
+                    old.unlink()
+                except PermissionError:
+                    log.debug("%s is still in use", old)
+
+
+def _rows(base: Any, dim: int) -> Vectors:
+    """The vectors of a flat index, without copying them."""
+    import faiss
+
+    if not base.ntotal:
+        return np.empty((0, dim), np.float32)
+    return np.asarray(faiss.rev_swig_ptr(base.get_xb(), base.ntotal * dim)).reshape(-1, dim)
+
+
+def _among(ids: Ids, ascending: Ids) -> NDArray[np.bool_]:
+    """Which of `ids` are in a sorted array."""
+    if not len(ascending):
+        return np.zeros(len(ids), bool)
+    at = np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)
+    return np.asarray(ascending[at] == ids)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or a folder's entries, to the disk; Windows syncs folders by itself."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

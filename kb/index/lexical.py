@@ -1,0 +1,148 @@
+"""BM25 over chunks, on tantivy (k1 1.2, b 0.75). The only file that imports it.
+
+    <folder>/         tantivy's segments
+    <folder>/SEQ      the analysis and the last change number committed to them
+    <folder>.lock     held by the one process that writes
+
+All processes read the same segments, so a change is applied once, by whoever needs it first.
+"""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from kb.types import Ids, Neighbours, Vectors
+
+# Part of the checkpoint: an index analysed otherwise is rebuilt.
+_ANALYSIS = "words-lowercase-asciifold-snowball.en-1"
+# The smallest heap tantivy takes per writer; ours lives for one batch.
+_WRITER_BYTES = 30_000_000
+
+log = logging.getLogger(__name__)
+
+
+class TantivyIndex:
+    """A `LexicalIndex` over one folder, shared by processes. Damaged files are dropped and seq is 0 again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._analyzer = _analyzer()
+        self._lock = FileLock(f"{folder}.lock")
+        self._shown = -1
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._index = self._open()
+        except ValueError as error:
+            log.warning("%s: %s; rebuilding from the catalog", folder, error)
+            with self._lock:
+                shutil.rmtree(folder)
+                folder.mkdir()
+                self._index = self._open()
+
+    @property
+    def seq(self) -> int:
+        try:
+            analysis, seq = (self._folder / "SEQ").read_text(encoding="ascii").split()
+        except (FileNotFoundError, ValueError):
+            return 0
+        return int(seq) if analysis == _ANALYSIS else 0
+
+    def apply(self, seq: int, add: Ids, texts: Sequence[str], remove: Ids) -> None:
+        from tantivy import Document
+
+        with self._lock:
+            done = self.seq
+            if done >= seq:
+                return
+            writer = self._index.writer(_WRITER_BYTES, 1)
+            if not done:
+                writer.delete_all_documents()
+            for chunk_id in [*remove.tolist(), *add.tolist()]:
+                # Also for what is added: a crash between commit and SEQ lets a change come twice.
+                writer.delete_documents_by_term("id", chunk_id)
+            gone = set(remove.tolist())
+            for chunk_id, text in zip(add.tolist(), texts, strict=True):
+                if chunk_id not in gone:
+                    document = Document()
+                    document.add_unsigned("id", chunk_id)
+                    document.add_text("text", text)
+                    writer.add_document(document)
+            writer.commit()
+            writer.wait_merging_threads()
+            scratch = self._folder / "SEQ.tmp"
+            scratch.write_text(f"{_ANALYSIS} {seq}", encoding="ascii")
+            scratch.replace(self._folder / "SEQ")
+
+    def search(self, query: str, k: int, *, allow: Ids | None = None) -> Neighbours:
+        question = self._question(query)
+        if question is None or (allow is not None and not len(allow)):
+            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+        if allow is not None:
+            question = self._within(question, allow, must_match=True)
+        return self._top(question, k)
+
+    def score(self, query: str, ids: Ids) -> Vectors:
+        question = self._question(query)
+        scores = np.zeros(len(ids), np.float32)
+        if question is None or not len(ids):
+            return scores
+        found = self._top(self._within(question, ids, must_match=False), len(ids))
+        by_id = dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
+        return np.array([by_id.get(chunk_id, 0.0) for chunk_id in ids.tolist()], np.float32)
+
+    def checkpoint(self) -> None:
+        """Every `apply` is one."""
+
+    def _question(self, query: str) -> Any:
+        """Any of the query's words. Built from terms, so that nothing people type is an operator."""
+        from tantivy import Occur, Query
+
+        terms = self._analyzer.analyze(query)
+        if not terms:
+            return None
+        schema = self._index.schema
+        return Query.boolean_query([(Occur.Should, Query.term_query(schema, "text", term)) for term in terms])
+
+    def _within(self, question: Any, ids: Ids, *, must_match: bool) -> Any:
+        from tantivy import Occur, Query
+
+        among = Query.const_score_query(Query.term_set_query(self._index.schema, "id", ids.tolist()), 0.0)
+        return Query.boolean_query(
+            [(Occur.Must, among), (Occur.Must if must_match else Occur.Should, question)]
+        )
+
+    def _top(self, question: Any, k: int) -> Neighbours:
+        seq = self.seq
+        if seq != self._shown:
+            self._index.reload()
+            self._shown = seq
+        searcher = self._index.searcher()
+        found = searcher.search(question, k, count=False).hits
+        ids = np.array(searcher.fast_field_values("id", [address for _, address in found]), np.int64)
+        scores = np.array([score for score, _ in found], np.float32)
+        best = np.lexsort((ids, -scores))
+        return Neighbours(ids[best], scores[best])
+
+    def _open(self) -> Any:
+        from tantivy import Index, SchemaBuilder
+
+        builder = SchemaBuilder()
+        builder.add_unsigned_field("id", indexed=True, fast=True)
+        builder.add_text_field("text", stored=False, tokenizer_name="words", index_option="freq")
+        index = Index(builder.build(), path=str(self._folder))
+        index.register_tokenizer("words", self._analyzer)
+        return index
+
+
+def _analyzer() -> Any:
+    from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
+
+    builder = TextAnalyzerBuilder(Tokenizer.simple())
+    for step in (Filter.remove_long(255), Filter.lowercase(), Filter.ascii_fold(), Filter.stemmer("english")):
+        builder = builder.filter(step)
+    return builder.build()

@@ -1,0 +1,95 @@
+"""Ingest in the background: one thread works through the jobs of a data folder."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kb.catalog.jobs import Jobs
+from kb.errors import KbError
+from kb.types import IngestReport, Job
+
+# How soon a job is seen that another process accepted; one's own are seen at once.
+_LOOK_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class JobRunner:
+    """Runs waiting jobs, oldest first, in one thread of one process of a data folder.
+
+    run: takes the documents of one job in. A job found half done after a crash runs again: what it
+    had committed is seen to be there and costs nothing.
+    """
+
+    def __init__(self, jobs: Jobs, run: Callable[[Job], IngestReport], lock: Path) -> None:
+        self._jobs = jobs
+        self._run = run
+        self._lock = FileLock(lock)
+        self._wake = threading.Event()
+        self._stopping = False
+        self._finished = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="kb-jobs", daemon=True)
+
+    def start(self) -> None:
+        """Begin working."""
+        self._thread.start()
+
+    def notify(self) -> None:
+        """A job was accepted."""
+        self._wake.set()
+
+    def wait(self, job_id: str) -> Job:
+        """Block until a job is done, whichever process does it."""
+        self.notify()
+        while (job := self._jobs.get(job_id)).finished_at is None and not self._stopping:
+            with self._finished:
+                self._finished.wait(_LOOK_SECONDS / 4)
+        return job
+
+    def stop(self) -> None:
+        """Stop after the current job's current batch; what is not done goes on at the next start."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for; a run checks it between documents."""
+        return self._stopping
+
+    def _work(self) -> None:
+        while not self._stopping:
+            try:
+                with self._lock.acquire(timeout=_LOOK_SECONDS):
+                    self._work_while_leading()
+            except Timeout:
+                # Another process of this data folder runs the jobs.
+                continue
+
+    def _work_while_leading(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            for job in self._jobs.waiting():
+                if not self._stopping:
+                    self._do(job)
+            self._wake.wait(_LOOK_SECONDS)
+
+    def _do(self, job: Job) -> None:
+        try:
+            report = self._run(job)
+        except KbError as error:
+            if self._stopping:
+                return
+            log.warning("job %s failed: %s", job.id, error)
+            self._jobs.finish(job.id, error=str(error))
+        except Exception as error:
+            # The thread must outlive one bad job; the log has the trace, the job its reason.
+            log.exception("job %s failed", job.id)
+            self._jobs.finish(job.id, error=f"internal error: {type(error).__name__}: {error}")
+        else:
+            self._jobs.finish(job.id, report=report)
+        with self._finished:
+            self._finished.notify_all()

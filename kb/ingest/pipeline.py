@@ -1,0 +1,178 @@
+"""Trip 1: bytes become searchable. parse -> chunk -> embed what is new -> commit."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from kb.catalog.store import NewVersion, Store, VectorsMissing, pack_vectors, text_hash
+from kb.errors import DocumentRefused
+from kb.ingest.chunk import chunk
+from kb.protocols import Embedder
+from kb.types import Attributes, Document, Failure, IngestReport, KnowledgeBase
+
+# Texts embedded and committed together: enough for batches of like length, and on the slowest machines
+# half a minute of work that an interruption may cost.
+_BATCH_TEXTS = 256
+# Documents without new texts (copies, small edits) still commit this often.
+_BATCH_DOCUMENTS = 64
+_BATCH_CHARACTERS = 20_000_000
+
+
+class Incoming(Protocol):
+    """Something to take in: a file of a folder, or bytes that were sent."""
+
+    @property
+    def uri(self) -> str:
+        """Its place in its source."""
+
+    def read(self) -> bytes:
+        """Its bytes. Raises OSError."""
+
+
+class Parser(Protocol):
+    """Bytes to a document; `kb.ingest.sandbox.ParserProcess` is one."""
+
+    def parse(self, data: bytes, name: str) -> Document:
+        """Raises DocumentRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an ingest is: documents done of all, and texts embedded so far."""
+
+    done: int
+    total: int
+    embedded: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of an ingest while it runs."""
+
+    documents: int = 0
+    added: int = 0
+    changed: int = 0
+    renamed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    chunks: int = 0
+    embedded: int = 0
+    reused: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    def report(self) -> IngestReport:
+        """The counts so far, with the seconds since the start."""
+        counted = {name: getattr(self, name) for name in self.__slots__ if name not in ("failures", "started")}
+        seconds = round(time.perf_counter() - self.started, 3)
+        return IngestReport(**counted, failures=tuple(self.failures), seconds=seconds)
+
+
+def title_of(uri: str) -> str:
+    """A readable title for a document that has none of its own: its file name."""
+    return PurePosixPath(uri).stem.replace("_", " ").replace("-", " ").strip() or uri
+
+
+class Pipeline:
+    """Takes documents of one source into one knowledge base."""
+
+    def __init__(self, store: Store, embedder: Embedder, parser: Parser, kb: KnowledgeBase, source_id: str) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._parser = parser
+        self._kb = kb
+        self._source_id = source_id
+
+    def run(
+        self,
+        files: Iterable[tuple[Incoming, Attributes]],
+        tally: Tally,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Take in every file, a batch at a time; one that fails is noted and the others go on.
+
+        progress: called with documents done and texts embedded so far. What a returned batch
+        committed stays, whatever happens afterwards.
+        """
+        batch: list[NewVersion] = []
+        texts = characters = done = 0
+        for file, attributes in files:
+            try:
+                version = self._version(file, attributes)
+            except DocumentRefused as error:
+                self._refuse(file.uri, str(error), tally)
+            except OSError as error:
+                self._refuse(file.uri, f"cannot be read: {error.strerror}", tally)
+            else:
+                batch.append(version)
+                texts += len(version.chunks)
+                characters += len(version.document.text)
+            if texts >= _BATCH_TEXTS or len(batch) >= _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+                done += self._commit(batch, tally, lambda embedded, done=done: progress(done, embedded))
+                batch, texts, characters = [], 0, 0
+            progress(done, tally.embedded)
+        done += self._commit(batch, tally, lambda embedded: progress(done, embedded))
+        progress(done, tally.embedded)
+
+    def _version(self, file: Incoming, attributes: Attributes) -> NewVersion:
+        data = file.read()
+        document = self._parser.parse(data, PurePosixPath(file.uri).name)
+        title = document.title or title_of(file.uri)
+        return NewVersion(
+            uri=file.uri,
+            title=title,
+            sha256=hashlib.sha256(data).hexdigest(),
+            byte_size=len(data),
+            document=document,
+            chunks=chunk(
+                document,
+                self._kb.chunking,
+                self._embedder.token_starts,
+                title=title,
+                max_tokens=self._embedder.max_tokens,
+            ),
+            attributes=attributes,
+        )
+
+    def _commit(self, batch: list[NewVersion], tally: Tally, embedding: Callable[[int], None]) -> int:
+        if not batch:
+            return 0
+        by_hash = {text_hash(text): text for version in batch for text in version.embedded_texts()}
+        before = tally.embedded
+        while True:
+            made = self._embed(by_hash, tally, embedding)
+            try:
+                self._store.commit(self._kb.id, self._source_id, self._kb.fingerprint, batch, made)
+                break
+            except VectorsMissing:
+                # Another process deleted the last document that held one of the texts; embed it after all.
+                continue
+        self._store.set_failures(self._source_id, [], [version.uri for version in batch])
+        tally.documents += len(batch)
+        tally.chunks += sum(len(version.chunks) for version in batch)
+        tally.reused += max(0, len(by_hash) - (tally.embedded - before))
+        return len(batch)
+
+    def _embed(
+        self, by_hash: Mapping[bytes, str], tally: Tally, embedding: Callable[[int], None]
+    ) -> dict[bytes, bytes]:
+        """Vectors for those texts that have none; all but the last portion are stored on the way."""
+        missing = sorted(self._store.missing(self._kb.fingerprint, by_hash))
+        made: dict[bytes, bytes] = {}
+        for at in range(0, len(missing), _BATCH_TEXTS):
+            if made:
+                self._store.store_vectors(self._kb.fingerprint, made)
+            portion = missing[at : at + _BATCH_TEXTS]
+            vectors = self._embedder.embed_passages([by_hash[name] for name in portion])
+            made = dict(zip(portion, pack_vectors(vectors), strict=True))
+            tally.embedded += len(portion)
+            embedding(tally.embedded)
+        return made
+
+    def _refuse(self, uri: str, reason: str, tally: Tally) -> None:
+        failure = Failure(uri, reason)
+        tally.failures.append(failure)
+        self._store.set_failures(self._source_id, [failure], [])

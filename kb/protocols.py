@@ -1,0 +1,82 @@
+"""The seams, with shapes, units and the meaning of a score.
+
+Vectors are float32 of unit length; similarity is the inner product, in [-1, 1], higher is better.
+Chunk ids are int64. A lexical score is BM25, at least 0, higher is better.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kb.types import Ids, Neighbours, Vectors
+
+
+class Embedder(Protocol):
+    """Text to unit vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names weights, pooling, limits and prompts: equal fingerprints give equal vectors."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of one text that reach the model, special tokens not counted; the rest is cut."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Questions to vectors, shape (len(texts), dim), in order; the query prompt is applied."""
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Passages to vectors, shape (len(texts), dim), in order; the passage prompt is applied."""
+
+    def token_starts(self, text: str) -> list[int]:
+        """Offset in `text` of the first character of each token, ascending, without truncation."""
+
+
+class VectorIndex(Protocol):
+    """Top-k by inner product over the live chunks of one knowledge base.
+
+    Reads may run in parallel with each other; `apply` and `checkpoint` are called by one thread at a time.
+    """
+
+    @property
+    def seq(self) -> int:
+        """The last change number applied."""
+
+    def __len__(self) -> int:
+        """How many live vectors there are."""
+
+    def apply(self, seq: int, add: Ids, vectors: Vectors, remove: Ids) -> None:
+        """Add and remove chunks and move to `seq`. Adding an id again or removing an unknown one
+        changes nothing, so a change may be replayed. Raises DimensionMismatch."""
+
+    def search(self, vector: Vectors, k: int, *, allow: Ids | None = None) -> Neighbours:
+        """The k best live chunks for one vector of shape (dim,); equal scores go by lower id first.
+
+        allow: the only ids that may be returned, sorted; None allows all. Fewer than k are
+        returned only when fewer than k are live and allowed. Raises DimensionMismatch."""
+
+    def score(self, vector: Vectors, ids: Ids) -> Vectors:
+        """Inner products with the given chunks, shape (len(ids),); nan where an id is not live."""
+
+    def checkpoint(self) -> None:
+        """Make what was applied durable, so that the next open starts from here."""
+
+
+class LexicalIndex(Protocol):
+    """BM25 over the live chunks of one knowledge base."""
+
+    @property
+    def seq(self) -> int:
+        """The last change number applied."""
+
+    def apply(self, seq: int, add: Ids, texts: Sequence[str], remove: Ids) -> None:
+        """Add and remove chunks and move to `seq`, durably. Replayable, as in VectorIndex."""
+
+    def search(self, query: str, k: int, *, allow: Ids | None = None) -> Neighbours:
+        """The k best chunks that share a term with the query; allow as in VectorIndex."""
+
+    def score(self, query: str, ids: Ids) -> Vectors:
+        """BM25 of the given ids, shape (len(ids),); 0 where no term is shared."""

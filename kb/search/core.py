@@ -1,0 +1,167 @@
+"""Trip 2a: a question becomes hits."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kb.catalog.documents import Documents
+from kb.errors import InvalidInput
+from kb.search.fuse import fuse
+from kb.search.live import LiveIndexes
+from kb.types import Filter, Hit, Ids, KnowledgeBase, Mode, SearchResult, Vectors
+
+MAX_TOP_K = 1000
+MAX_QUERY = 8192
+_MODES = ("hybrid", "dense", "lexical")
+# Candidates of each part; from 20 to 1,000 the quality moves by less than 0.01 (benchmarks/README.md, "Fusion").
+_DEPTH = 100
+# A document replaced between the index and the catalog read costs its hits; then the search is repeated.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Scored chunks of one or more knowledge bases; arrays of one length. A part not asked for is empty."""
+
+    ids: Ids
+    dense: Vectors
+    lexical: Vectors
+
+
+class SearchCore:
+    """Searches knowledge bases.
+
+    embed: the vector of a query under a knowledge base's model, shape (dim,).
+    live: the indexes of a knowledge base.
+    """
+
+    def __init__(
+        self,
+        documents: Documents,
+        embed: Callable[[KnowledgeBase, str], Vectors],
+        live: Callable[[KnowledgeBase], LiveIndexes],
+    ) -> None:
+        self._documents = documents
+        self._embed = embed
+        self._live = live
+
+    def search(
+        self,
+        kbs: Sequence[KnowledgeBase],
+        query: str,
+        *,
+        top_k: int = 10,
+        mode: Mode = "hybrid",
+        where: Filter | None = None,
+        score_threshold: float | None = None,
+    ) -> SearchResult:
+        """The best `top_k` chunks, best first; equal scores go by chunk id.
+
+        `score` is the inner product (dense), BM25 (lexical) or the sum of both standard scores (hybrid),
+        which says how far a hit stands out among the candidates and means nothing across queries.
+        Fewer than top_k come back only when fewer match. Raises InvalidInput, naming the argument.
+        """
+        _check(kbs, query, top_k, mode)
+        clock = _Clock()
+        vector = None if mode == "lexical" else self._embed(kbs[0], query)
+        clock.lap("embed")
+        for attempt in range(_ATTEMPTS):
+            found = [self._candidates(kb, query, vector, mode, max(_DEPTH, top_k), where, clock) for kb in kbs]
+            ids, scores, parts = _ranked(found, mode, top_k, score_threshold)
+            clock.lap("fuse")
+            read = self._documents.hits(ids.tolist())
+            clock.lap("read")
+            if len(read) == len(ids) or attempt == _ATTEMPTS - 1:
+                break
+        hits = tuple(
+            replace(read[chunk_id], score=score, scores={name: values[at] for name, values in parts.items()})
+            for at, (chunk_id, score) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True))
+            if chunk_id in read
+        )
+        return SearchResult(hits, clock.read())
+
+    def _candidates(
+        self,
+        kb: KnowledgeBase,
+        query: str,
+        vector: Vectors | None,
+        mode: Mode,
+        depth: int,
+        where: Filter | None,
+        clock: "_Clock",
+    ) -> _Candidates:
+        live = self._live(kb)
+        live.catch_up()
+        allow = None if where is None else self._documents.matching(kb.id, where)
+        clock.lap("follow")
+        if vector is None:
+            lexical = live.lexical.search(query, depth, allow=allow)
+            clock.lap("lexical")
+            return _Candidates(lexical.ids, np.empty(0, np.float32), lexical.scores)
+        dense = live.vectors.search(vector, depth, allow=allow)
+        clock.lap("dense")
+        if mode == "dense":
+            return _Candidates(dense.ids, dense.scores, np.empty(0, np.float32))
+        ids = np.union1d(dense.ids, live.lexical.search(query, depth, allow=allow).ids)
+        scores = live.vectors.score(vector, ids)
+        # The lexical index may already know a chunk that this process's vectors do not, or know still.
+        ids, scores = ids[~np.isnan(scores)], scores[~np.isnan(scores)]
+        lexical_scores = live.lexical.score(query, ids)
+        clock.lap("lexical")
+        return _Candidates(ids, scores, lexical_scores)
+
+
+class _Clock:
+    """Milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._spent: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._spent[stage] = self._spent.get(stage, 0.0) + (now - self._last) * 1000
+        self._last = now
+
+    def read(self) -> dict[str, float]:
+        total = (time.perf_counter() - self._start) * 1000
+        return {stage: round(spent, 3) for stage, spent in [*self._spent.items(), ("total", total)]}
+
+
+def _ranked(
+    found: Sequence[_Candidates], mode: Mode, top_k: int, threshold: float | None
+) -> tuple[Ids, Vectors, dict[str, list[float]]]:
+    """Ids and scores in final order, and the parts the scores were made of."""
+    ids = np.concatenate([one.ids for one in found])
+    dense = np.concatenate([one.dense for one in found])
+    lexical = np.concatenate([one.lexical for one in found])
+    parts = {"dense": dense, "lexical": lexical} if mode == "hybrid" else {mode: dense if mode == "dense" else lexical}
+    scores = fuse(dense, lexical) if mode == "hybrid" else parts[mode]
+    order = np.lexsort((ids, -scores))[:top_k]
+    if threshold is not None:
+        order = order[scores[order] >= threshold]
+    return ids[order], scores[order], {name: values[order].tolist() for name, values in parts.items()}
+
+
+def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> None:
+    if not kbs:
+        raise InvalidInput("name at least one knowledge base", param="knowledge_base_ids")
+    if len({kb.fingerprint for kb in kbs}) > 1 and mode != "lexical":
+        raise InvalidInput(
+            "these knowledge bases use different embedding models, whose scores cannot be compared; "
+            "search them one by one, or with mode lexical",
+            param="knowledge_base_ids",
+        )
+    if not query.strip():
+        raise InvalidInput("the query is empty", param="query")
+    if len(query) > MAX_QUERY:
+        raise InvalidInput(f"the query has {len(query)} characters; at most {MAX_QUERY} are allowed", param="query")
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise InvalidInput(f"top_k must be 1 to {MAX_TOP_K}", param="top_k")
+    if mode not in _MODES:
+        raise InvalidInput(f"mode must be one of {', '.join(_MODES)}", param="mode")
+
+
+__all__ = ["MAX_QUERY", "MAX_TOP_K", "Hit", "SearchCore"]

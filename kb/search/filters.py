@@ -1,0 +1,72 @@
+"""The filter grammar: JSON -> Filter.
+
+    {"type": "eq|ne|gt|gte|lt|lte", "key": "year", "value": 2024}
+    {"type": "in|nin", "key": "team", "value": ["a", "b"]}
+    {"type": "and|or", "filters": [ … ]}
+"""
+
+from typing import Any, cast
+
+from kb.errors import InvalidFilter
+from kb.types import AttributeValue, Comparison, Compound, Filter
+
+_ONE = ("eq", "ne", "gt", "gte", "lt", "lte")
+_SEVERAL = ("in", "nin")
+_COMPOUND = ("and", "or")
+# Bounds on what one request may cost; far beyond what a person or a model writes.
+_MAX_DEPTH = 8
+_MAX_PARTS = 256
+_MAX_VALUES = 1000
+
+
+def parse_filter(given: object, *, param: str = "filters") -> Filter:
+    """The filter that a JSON value describes. Raises InvalidFilter whose `param` is the path of the fault."""
+    return _parse(given, param, 1, [0])
+
+
+def _parse(given: object, at: str, depth: int, parts: list[int]) -> Filter:
+    parts[0] += 1
+    if parts[0] > _MAX_PARTS or depth > _MAX_DEPTH:
+        raise InvalidFilter(f"a filter has at most {_MAX_PARTS} parts and {_MAX_DEPTH} levels", param=at)
+    if not isinstance(given, dict):
+        raise InvalidFilter(f'{at} must be an object such as {{"type":"eq","key":"team","value":"a"}}', param=at)
+    kind = given.get("type")
+    if kind in _COMPOUND:
+        _only(given, {"type", "filters"}, at)
+        inner = given.get("filters")
+        if not isinstance(inner, list) or not inner:
+            raise InvalidFilter(f"{at}.filters must be a list of one or more filters", param=f"{at}.filters")
+        return Compound(kind, tuple(_parse(part, f"{at}.filters.{i}", depth + 1, parts) for i, part in enumerate(inner)))
+    if kind not in _ONE + _SEVERAL:
+        allowed = ", ".join(_ONE + _SEVERAL + _COMPOUND)
+        raise InvalidFilter(f"{at}.type must be one of {allowed}", param=f"{at}.type")
+    _only(given, {"type", "key", "value"}, at)
+    key = given.get("key")
+    if not isinstance(key, str) or not key:
+        raise InvalidFilter(f"{at}.key must name an attribute", param=f"{at}.key")
+    return Comparison(cast(Any, kind), key, _value(kind, given.get("value"), f"{at}.value"))
+
+
+def _value(kind: str, value: object, at: str) -> AttributeValue | tuple[AttributeValue, ...]:
+    if kind in _SEVERAL:
+        if not isinstance(value, list) or not 1 <= len(value) <= _MAX_VALUES:
+            raise InvalidFilter(f"{at} must be a list of 1 to {_MAX_VALUES} values for {kind!r}", param=at)
+        return tuple(_scalar(item, f"{at}.{i}") for i, item in enumerate(value))
+    scalar = _scalar(value, at)
+    if kind not in ("eq", "ne") and isinstance(scalar, bool):
+        raise InvalidFilter(f"{at}: {kind!r} compares numbers or strings, not booleans", param=at)
+    return scalar
+
+
+def _scalar(value: object, at: str) -> AttributeValue:
+    if not isinstance(value, str | int | float | bool) or value != value:
+        raise InvalidFilter(f"{at} must be a string, a number or a boolean", param=at)
+    if isinstance(value, int) and abs(value) > 2**53:
+        raise InvalidFilter(f"{at} must be within ±2^53, where numbers are exact", param=at)
+    return value
+
+
+def _only(given: dict[Any, Any], allowed: set[str], at: str) -> None:
+    unknown = sorted(str(name) for name in given.keys() - allowed)
+    if unknown:
+        raise InvalidFilter(f"{at} has unknown fields: {', '.join(unknown)}", param=f"{at}.{unknown[0]}")

@@ -1,0 +1,44 @@
+"""The indexes of one knowledge base, kept level with the catalog."""
+
+import threading
+
+from kb.catalog.feed import Feed
+from kb.protocols import LexicalIndex, VectorIndex
+from kb.types import KnowledgeBase
+
+
+class LiveIndexes:
+    """Both indexes of a knowledge base. Whoever searches calls `catch_up` first, and so sees every
+    acknowledged write, whichever process made it."""
+
+    def __init__(self, kb: KnowledgeBase, feed: Feed, vectors: VectorIndex, lexical: LexicalIndex) -> None:
+        self._kb = kb
+        self._feed = feed
+        self.vectors = vectors
+        self.lexical = lexical
+        self._applying = threading.Lock()
+
+    def catch_up(self) -> None:
+        """Apply the changes that the indexes have not seen; one cheap look-up when there are none."""
+        head = self._feed.head(self._kb.id)
+        if self._level(head):
+            return
+        with self._applying:
+            if self._level(head):
+                return
+            behind = min(self.vectors.seq, self.lexical.seq)
+            for step in self._feed.after(self._kb.id, behind, self._kb.fingerprint, self._kb.dim):
+                if step.seq > self.vectors.seq:
+                    self.vectors.apply(step.seq, step.add, step.vectors, step.remove)
+                if step.seq > self.lexical.seq:
+                    self.lexical.apply(step.seq, step.add, step.texts, step.remove)
+
+    def checkpoint(self) -> None:
+        """Catch up and keep the result, so that the next open need not."""
+        self.catch_up()
+        with self._applying:
+            self.vectors.checkpoint()
+            self.lexical.checkpoint()
+
+    def _level(self, head: int) -> bool:
+        return self.vectors.seq >= head and self.lexical.seq >= head

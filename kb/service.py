@@ -1,0 +1,322 @@
+"""Puts the parts together: the only file that chooses implementations."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kb.catalog import Catalog
+from kb.catalog.attributes import checked
+from kb.catalog.jobs import JobFile
+from kb.embed.batching import QueryBatcher
+from kb.embed.folder import exported
+from kb.errors import Interrupted, InvalidInput, ModelMismatch
+from kb.index.faiss_index import FaissIndex
+from kb.index.lexical import TantivyIndex
+from kb.ingest import source
+from kb.ingest.chunk import check_policy, default_policy
+from kb.ingest.jobs import JobRunner
+from kb.ingest.pipeline import Incoming, Pipeline, Tally, title_of
+from kb.ingest.sandbox import ParserProcess
+from kb.protocols import Embedder
+from kb.search.core import SearchCore
+from kb.search.live import LiveIndexes
+from kb.settings import Settings
+from kb.types import (
+    Attributes,
+    AttributeValue,
+    ChunkingPolicy,
+    Content,
+    Failure,
+    Filter,
+    IngestReport,
+    Job,
+    KnowledgeBase,
+    Mode,
+    SearchResult,
+    Vectors,
+)
+
+# Documents sent in share one source: the same name again replaces the document.
+_UPLOADS = "upload"
+
+Progress = Callable[[int, int, int], None]
+"""Called with documents done, documents in all, and texts embedded so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    uri: str
+    data: bytes
+
+    def read(self) -> bytes:
+        return self.data
+
+
+class Service:
+    """Knowledge bases in one data folder. Thread-safe; several processes may share the folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
+        self.catalog = Catalog(settings.database_url)
+        self.jobs = JobRunner(self.catalog.jobs, self._run_job, settings.data_dir / "jobs.lock")
+        self._search = SearchCore(self.catalog.documents, self._embed_query, self._live)
+        self._lock = threading.Lock()
+        self._embedders: dict[str, Embedder] = {}
+        self._batchers: dict[str, QueryBatcher] = {}
+        self._indexes: dict[str, LiveIndexes] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release files and connections. What was acknowledged is on the disk already."""
+        self.catalog.close()
+
+    # Knowledge bases
+
+    def create_knowledge_base(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        embedder: str | None = None,
+        chunking: ChunkingPolicy | None = None,
+    ) -> KnowledgeBase:
+        """A new, empty knowledge base under an embedding model (by name or path) and a chunking policy."""
+        model = embedder or self.settings.model
+        loaded = self.embedder(model)
+        policy = chunking or default_policy(loaded.max_tokens)
+        check_policy(policy, loaded.max_tokens)
+        return self.catalog.knowledge_bases.create(
+            name,
+            embedder=model,
+            fingerprint=loaded.fingerprint,
+            dim=loaded.dim,
+            chunking=policy,
+            description=description,
+        )
+
+    def knowledge_bases(self) -> list[KnowledgeBase]:
+        """Every knowledge base with its counts, by name."""
+        return self.catalog.knowledge_bases.all()
+
+    def knowledge_base(self, name_or_id: str) -> KnowledgeBase:
+        """One, with its counts. Raises NotFound."""
+        found = self.catalog.knowledge_bases.get(name_or_id)
+        return next(kb for kb in self.knowledge_bases() if kb.id == found.id)
+
+    def change_knowledge_base(
+        self, name_or_id: str, *, name: str | None = None, description: str | None = None
+    ) -> KnowledgeBase:
+        """Rename or describe anew; None leaves a field as it is."""
+        kb = self.catalog.knowledge_bases.get(name_or_id)
+        self.catalog.knowledge_bases.change(kb.id, name=name, description=description)
+        return self.knowledge_base(kb.id)
+
+    def delete_knowledge_base(self, name_or_id: str) -> KnowledgeBase:
+        """Remove it with its documents, texts, vectors and indexes; returns what it was."""
+        kb = self.knowledge_base(name_or_id)
+        self.catalog.knowledge_bases.delete(kb.id)
+        with self._lock:
+            self._indexes.pop(kb.id, None)
+        shutil.rmtree(self.settings.indexes_dir / kb.id, ignore_errors=True)
+        return kb
+
+    # Documents
+
+    def ingest(
+        self,
+        path: Path | str,
+        kb: str,
+        *,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        progress: Progress | None = None,
+    ) -> IngestReport:
+        """Bring a knowledge base level with a folder (or one file of it), making it if need be.
+
+        New and changed files go in, moved ones keep their vectors, those gone are removed; a file that
+        cannot go in is in the report with its reason. Raises InvalidInput when nothing is there.
+        """
+        root, files = source.find(Path(path).expanduser().resolve())
+        given = checked(attributes or {})
+        target = self._existing_or_new(kb)
+        source_id = self.catalog.store.source(target.id, root.as_uri())
+        known = self.catalog.documents.known(source_id)
+        plan = source.plan(files, known, whole=Path(path).is_dir())
+        tally = Tally(unchanged=len(plan.unchanged), renamed=len(plan.renamed), removed=len(plan.gone))
+        tally.documents = tally.unchanged + tally.renamed
+        tally.failures.extend(plan.unreadable)
+        for content_id, file in plan.renamed:
+            self.catalog.store.rename(content_id, file.uri)
+        if plan.gone:
+            self.catalog.store.remove(target.id, plan.gone)
+        if attributes is not None:
+            stale = {old.content_id for old in known.values() if dict(old.attributes) != dict(given)}
+            kept = stale.intersection([*plan.unchanged, *(content_id for content_id, _ in plan.renamed)])
+            self.catalog.store.set_attributes(target.id, {content_id: given for content_id in kept})
+        incoming: list[tuple[Incoming, Attributes]] = [(file, given) for file in plan.added]
+        incoming += [
+            (file, given if attributes is not None else known[file.uri].attributes) for file in plan.changed
+        ]
+        return self._take_in(target, source_id, incoming, tally, progress)
+
+    def submit(self, kb: str, files: Sequence[JobFile]) -> Job:
+        """Accept documents for ingestion in the background: when this returns they survive a crash."""
+        target = self.catalog.knowledge_bases.get(kb)
+        if not files:
+            raise InvalidInput("send at least one document", param="documents")
+        for at, file in enumerate(files):
+            if not file.name.strip() or len(file.name) > 512:
+                raise InvalidInput("a document's name is 1 to 512 characters", param=f"documents.{at}.name")
+            checked(file.attributes)
+        job = self.catalog.jobs.create(target.id, files)
+        self.jobs.notify()
+        return job
+
+    def document(self, kb: str, content_id: str) -> Content:
+        """Raises NotFound."""
+        return self.catalog.documents.get(self.catalog.knowledge_bases.get(kb).id, content_id)
+
+    def documents(self, kb: str, *, limit: int = 100, after: str | None = None) -> list[Content]:
+        """Documents in order of their ids, starting behind `after`."""
+        if not 1 <= limit <= 1000:
+            raise InvalidInput("limit must be 1 to 1000", param="limit")
+        return self.catalog.documents.page(self.catalog.knowledge_bases.get(kb).id, limit=limit, after=after)
+
+    def failures(self, kb: str) -> list[Failure]:
+        """Documents that were refused, with their reasons; the next ingest tries them again."""
+        return self.catalog.documents.failures(self.catalog.knowledge_bases.get(kb).id)
+
+    def delete_document(self, kb: str, content_id: str) -> Content:
+        """Remove a document with every version of it; returns what it was. Raises NotFound."""
+        content = self.document(kb, content_id)
+        self.catalog.store.remove(self.catalog.knowledge_bases.get(kb).id, [content_id])
+        return content
+
+    def text(self, content_version_id: str, start: int = 0, end: int | None = None) -> str:
+        """text[start:end] of a version, in code points."""
+        return self.catalog.documents.text(content_version_id, start, end)
+
+    # Search
+
+    def search(
+        self,
+        query: str,
+        kbs: Sequence[str],
+        *,
+        top_k: int = 10,
+        mode: Mode = "hybrid",
+        where: Filter | None = None,
+        score_threshold: float | None = None,
+    ) -> SearchResult:
+        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`."""
+        found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
+        unique = list({kb.id: kb for kb in found}.values())
+        return self._search.search(
+            unique, query, top_k=top_k, mode=mode, where=where, score_threshold=score_threshold
+        )
+
+    def warm(self) -> None:
+        """Load models and indexes of every knowledge base, so that the first query need not."""
+        for kb in self.knowledge_bases():
+            self._batcher(kb)
+            self._live(kb).catch_up()
+
+    def embedder(self, model: str) -> Embedder:
+        """A model by name or path, loaded once; exported first if this data folder never used it."""
+        with self._lock:
+            if model not in self._embedders:
+                from kb.embed.runtime import OnnxEmbedder
+
+                folder = exported(model, self.settings.models_dir)
+                self._embedders[model] = OnnxEmbedder(folder, threads=self.settings.threads)
+            return self._embedders[model]
+
+    # Parts
+
+    def _existing_or_new(self, name: str) -> KnowledgeBase:
+        for kb in self.catalog.knowledge_bases.all():
+            if name in (kb.id, kb.name):
+                return kb
+        return self.create_knowledge_base(name)
+
+    def _embedder_of(self, kb: KnowledgeBase) -> Embedder:
+        loaded = self.embedder(kb.embedder)
+        if loaded.fingerprint != kb.fingerprint:
+            raise ModelMismatch(
+                f"{kb.name} was built with another version of the model {kb.embedder}; put that version back, "
+                "or ingest into a new knowledge base"
+            )
+        return loaded
+
+    def _batcher(self, kb: KnowledgeBase) -> QueryBatcher:
+        loaded = self._embedder_of(kb)
+        with self._lock:
+            return self._batchers.setdefault(kb.fingerprint, QueryBatcher(loaded))
+
+    def _embed_query(self, kb: KnowledgeBase, query: str) -> Vectors:
+        return self._batcher(kb).embed(query)
+
+    def _live(self, kb: KnowledgeBase) -> LiveIndexes:
+        with self._lock:
+            if kb.id not in self._indexes:
+                folder = self.settings.indexes_dir / kb.id
+                self._indexes[kb.id] = LiveIndexes(
+                    kb,
+                    self.catalog.feed,
+                    FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim),
+                    TantivyIndex(folder / "lexical"),
+                )
+            return self._indexes[kb.id]
+
+    def _take_in(
+        self,
+        kb: KnowledgeBase,
+        source_id: str,
+        files: Sequence[tuple[Incoming, Attributes]],
+        tally: Tally,
+        progress: Progress | None,
+    ) -> IngestReport:
+        def tell(done: int, embedded: int) -> None:
+            if progress:
+                progress(done, len(files), embedded)
+
+        if files:
+            with ParserProcess() as parser:
+                Pipeline(self.catalog.store, self._embedder_of(kb), parser, kb, source_id).run(files, tally, tell)
+        self._live(kb).checkpoint()
+        return tally.report()
+
+    def _run_job(self, job: Job) -> IngestReport:
+        kb = self.catalog.knowledge_bases.get(job.knowledge_base_id)
+        source_id = self.catalog.store.source(kb.id, _UPLOADS)
+        sent = self.catalog.jobs.start(job.id)
+
+        def while_wanted() -> Iterator[tuple[Incoming, Attributes]]:
+            for file in sent:
+                if self.jobs.stopping:
+                    raise Interrupted("the server is stopping; the job goes on at its next start")
+                yield _Sent(file.name, file.data), file.attributes
+
+        tally = Tally()
+        with ParserProcess() as parser:
+            pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), parser, kb, source_id)
+            pipeline.run(while_wanted(), tally, lambda done, embedded: None)
+        self._live(kb).checkpoint()
+        return tally.report()
+
+
+def open(settings: Settings) -> Service:  # noqa: A001 - `kb.open` reads as it should
+    """The service over a data folder, made on first use."""
+    return Service(settings)
+
+
+__all__ = ["Progress", "Service", "open", "title_of"]

@@ -1,0 +1,55 @@
+"""Settings: frozen, and read from the environment here and nowhere else."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kb.embed.folder import DEFAULT_MODEL
+from kb.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the data lies and how much of the machine to use.
+
+    data_dir: everything that is stored. database_url: the catalog, SQLite in the data folder unless given.
+    model: the embedding model of new knowledge bases. threads: cores one embedding may use, 0 for all.
+    """
+
+    data_dir: Path
+    database_url: str
+    model: str = DEFAULT_MODEL
+    threads: int = 0
+
+    @property
+    def models_dir(self) -> Path:
+        """Exported models."""
+        return self.data_dir / "models"
+
+    @property
+    def indexes_dir(self) -> Path:
+        """One folder per knowledge base, each of which can be rebuilt from the catalog."""
+        return self.data_dir / "indexes"
+
+
+def settings(data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL and KB_THREADS; an argument wins.
+
+    Without either, data lies where the platform keeps an application's data. Raises InvalidInput.
+    """
+    given = data_dir or environment.get("KB_DATA_DIR")
+    if not given:
+        from platformdirs import user_data_dir
+
+        given = user_data_dir("kb", appauthor=False)
+    folder = Path(given).expanduser().resolve()
+    threads = environment.get("KB_THREADS", "0")
+    if not threads.isdecimal():
+        raise InvalidInput(f"KB_THREADS must be a number of cores or 0 for all, not {threads!r}", param="KB_THREADS")
+    return Settings(
+        data_dir=folder,
+        database_url=environment.get("KB_DATABASE_URL") or f"sqlite:///{(folder / 'catalog.db').as_posix()}",
+        model=environment.get("KB_MODEL") or DEFAULT_MODEL,
+        threads=int(threads),
+    )

@@ -1,0 +1,215 @@
+"""The nouns, frozen. Offsets are half-open, in Unicode code points of one version's text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+"""Unit-length rows, shape (n, dim)."""
+
+Ids = NDArray[np.int64]
+"""Chunk ids, shape (n,)."""
+
+AttributeValue = str | int | float | bool
+Attributes = Mapping[str, AttributeValue]
+Mode = Literal["hybrid", "dense", "lexical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Page (slide, sheet) `number`, counted from 1, begins at offset `start`."""
+
+    number: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading of `level` 1 to 6 whose line begins at offset `start`."""
+
+    level: int
+    title: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One parsed document: a single immutable text and the marks on it.
+
+    markup: "markdown" where `#` headings, pipe tables and ``` fences carry structure, else "plain".
+    pages and headings are in order of `start`; both may be empty.
+    """
+
+    text: str
+    media_type: str
+    title: str | None = None
+    markup: Literal["markdown", "plain"] = "plain"
+    pages: tuple[Page, ...] = ()
+    headings: tuple[Heading, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`text[start:end]` of its version. `context` is embedded before it but is no part of it."""
+
+    start: int
+    end: int
+    page: int | None = None
+    heading: str | None = None
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkingPolicy:
+    """How documents are cut. Sizes are tokens of the embedder; None keeps each document whole."""
+
+    size: int | None
+    overlap: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeBase:
+    """A named collection of documents under one embedder and one chunking policy."""
+
+    id: str
+    name: str
+    description: str
+    embedder: str
+    fingerprint: str
+    dim: int
+    chunking: ChunkingPolicy
+    created_at: str
+    documents: int = 0
+    chunks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A document as the catalog knows it: its current version and what the user said of it."""
+
+    id: str
+    version_id: str
+    uri: str
+    title: str
+    media_type: str
+    byte_size: int
+    characters: int
+    chunks: int
+    attributes: Attributes
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Search result of one index: ids int64 and scores float32, both shape (<=k,), best first."""
+
+    ids: Ids
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that answers: `text` is exactly the version's text[start:end]."""
+
+    knowledge_base_id: str
+    chunk_id: int
+    content_version_id: str
+    content_id: str
+    title: str
+    uri: str
+    text: str
+    start: int
+    end: int
+    page: int | None
+    heading: str | None
+    score: float
+    scores: Mapping[str, float]
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits, best first, and how long each stage took in milliseconds."""
+
+    hits: tuple[Hit, ...]
+    timings_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A document that was refused, and why."""
+
+    uri: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What one ingest did. `embedded` and `reused` count distinct texts; seconds is wall time."""
+
+    documents: int = 0
+    added: int = 0
+    changed: int = 0
+    renamed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    chunks: int = 0
+    embedded: int = 0
+    reused: int = 0
+    failures: tuple[Failure, ...] = field(default=())
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """How many documents were refused."""
+        return len(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One attribute against a value, or against several for `in` and `nin`.
+
+    `ne` and `nin` are the negations of `eq` and `in`: a document without the key satisfies them.
+    Order comparisons hold between numbers, or between strings by code point (as ISO dates sort).
+    """
+
+    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
+    key: str
+    value: AttributeValue | tuple[AttributeValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compound:
+    """All of the filters, or any of them."""
+
+    type: Literal["and", "or"]
+    filters: tuple["Comparison | Compound", ...]
+
+
+Filter = Comparison | Compound
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Documents accepted for ingestion. status: queued, running, succeeded or failed."""
+
+    id: str
+    knowledge_base_id: str
+    status: Literal["queued", "running", "succeeded", "failed"]
+    files: int
+    report: IngestReport | None
+    error: str | None
+    created_at: str
+    finished_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key as it is listed; the secret itself is shown once, when made."""
+
+    id: str
+    name: str
+    created_at: str
