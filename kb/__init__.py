@@ -1,20 +1,20 @@
 """Knowledge bases over your own documents: exact, cited passages, offline.
 
-    with kb.open(kb.settings("data")) as service:
-        service.ingest("handbook", "handbook")
-        for hit in service.search("How is the pump started?", ["handbook"]).hits:
-            print(hit.uri, hit.start, hit.end, hit.text)
+with kb.open("data") as service:
+    service.ingest("handbook", "handbook")
+    for hit in service.search("How is the pump started?", ["handbook"]).hits:
+        print(hit.uri, hit.start, hit.end, hit.text)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kb.errors import KbError
-from kb.search.filters import parse_filter
-from kb.settings import Settings, settings
-from kb.types import ChunkingPolicy, Hit, IngestReport, KnowledgeBase, SearchResult
-
 if TYPE_CHECKING:
+    from kb.errors import KbError
+    from kb.search.filters import parse_filter
     from kb.service import Service, open
+    from kb.settings import Settings
+    from kb.types import ChunkingPolicy, Hit, IngestReport, KnowledgeBase, SearchResult
 
 __version__ = "0.1.0"
 
@@ -29,14 +29,19 @@ __all__ = [
     "Settings",
     "open",
     "parse_filter",
-    "settings",
 ]
+
+# Imported at first use: the command line answers `--help` without the database and the models.
+_HOMES = {
+    "KbError": "kb.errors",
+    "Service": "kb.service",
+    "Settings": "kb.settings",
+    "open": "kb.service",
+    "parse_filter": "kb.search.filters",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # The service brings the database and the models along; `import kb` alone stays light.
-    if name in ("open", "Service"):
-        from kb import service
-
-        return getattr(service, name)
-    raise AttributeError(f"module 'kb' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'kb' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "kb.types")), name)

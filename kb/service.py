@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,14 +13,16 @@ from kb.catalog.attributes import checked
 from kb.catalog.jobs import JobFile
 from kb.embed.batching import QueryBatcher
 from kb.embed.folder import exported
-from kb.errors import Interrupted, InvalidInput, ModelMismatch
+from kb.errors import Interrupted, InvalidInput, ModelMismatch, NotFound
 from kb.index.faiss_index import FaissIndex
 from kb.index.lexical import TantivyIndex
 from kb.ingest import source
 from kb.ingest.chunk import check_policy, default_policy
 from kb.ingest.jobs import JobRunner
-from kb.ingest.pipeline import Incoming, Pipeline, Tally, title_of
+from kb.ingest.level import level
+from kb.ingest.pipeline import Parser, Pipeline, Tally
 from kb.ingest.sandbox import ParserProcess
+from kb.ingest.source import Blob, Incoming
 from kb.protocols import Embedder
 from kb.search.core import SearchCore
 from kb.search.live import LiveIndexes
@@ -47,15 +49,6 @@ Progress = Callable[[int, int, int], None]
 """Called with documents done, documents in all, and texts embedded so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    uri: str
-    data: bytes
-
-    def read(self) -> bytes:
-        return self.data
-
-
 class Service:
     """Knowledge bases in one data folder. Thread-safe; several processes may share the folder."""
 
@@ -73,7 +66,9 @@ class Service:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -146,27 +141,40 @@ class Service:
         cannot go in is in the report with its reason. Raises InvalidInput when nothing is there.
         """
         root, files = source.find(Path(path).expanduser().resolve())
-        given = checked(attributes or {})
-        target = self._existing_or_new(kb)
-        source_id = self.catalog.store.source(target.id, root.as_uri())
-        known = self.catalog.documents.known(source_id)
-        plan = source.plan(files, known, whole=Path(path).is_dir())
-        tally = Tally(unchanged=len(plan.unchanged), renamed=len(plan.renamed), removed=len(plan.gone))
-        tally.documents = tally.unchanged + tally.renamed
-        tally.failures.extend(plan.unreadable)
-        for content_id, file in plan.renamed:
-            self.catalog.store.rename(content_id, file.uri)
-        if plan.gone:
-            self.catalog.store.remove(target.id, plan.gone)
-        if attributes is not None:
-            stale = {old.content_id for old in known.values() if dict(old.attributes) != dict(given)}
-            kept = stale.intersection([*plan.unchanged, *(content_id for content_id, _ in plan.renamed)])
-            self.catalog.store.set_attributes(target.id, {content_id: given for content_id in kept})
-        incoming: list[tuple[Incoming, Attributes]] = [(file, given) for file in plan.added]
-        incoming += [
-            (file, given if attributes is not None else known[file.uri].attributes) for file in plan.changed
-        ]
-        return self._take_in(target, source_id, incoming, tally, progress)
+        given = None if attributes is None else checked(attributes)
+        target = self._existing(kb) or self.create_knowledge_base(kb)
+        whole = root == Path(path).expanduser().resolve()
+        with ParserProcess() as parser:
+            return self.level(
+                target, root.as_uri(), files, parser, whole=whole, attributes=given, progress=progress
+            )
+
+    def level(
+        self,
+        kb: KnowledgeBase,
+        source_uri: str,
+        files: Sequence[Incoming],
+        parser: Parser,
+        *,
+        whole: bool = True,
+        attributes: Attributes | None = None,
+        progress: Progress | None = None,
+    ) -> IngestReport:
+        """Bring a knowledge base level with any source, as `ingest` does with a folder."""
+        source_id = self.catalog.store.source(kb.id, source_uri)
+        pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), parser, kb, source_id)
+        report = level(
+            self.catalog,
+            pipeline,
+            kb.id,
+            source_id,
+            files,
+            whole=whole,
+            attributes=attributes,
+            progress=progress or (lambda done, total, embedded: None),
+        )
+        self._live(kb).checkpoint()
+        return report
 
     def submit(self, kb: str, files: Sequence[JobFile]) -> Job:
         """Accept documents for ingestion in the background: when this returns they survive a crash."""
@@ -242,17 +250,16 @@ class Service:
 
     # Parts
 
-    def _existing_or_new(self, name: str) -> KnowledgeBase:
-        for kb in self.catalog.knowledge_bases.all():
-            if name in (kb.id, kb.name):
-                return kb
-        return self.create_knowledge_base(name)
+    def _existing(self, name: str) -> KnowledgeBase | None:
+        with suppress(NotFound):
+            return self.catalog.knowledge_bases.get(name)
+        return None
 
     def _embedder_of(self, kb: KnowledgeBase) -> Embedder:
         loaded = self.embedder(kb.embedder)
         if loaded.fingerprint != kb.fingerprint:
             raise ModelMismatch(
-                f"{kb.name} was built with another version of the model {kb.embedder}; put that version back, "
+                f"{kb.name} was built with another version of the model {kb.embedder}; put it back, "
                 "or ingest into a new knowledge base"
             )
         return loaded
@@ -277,24 +284,6 @@ class Service:
                 )
             return self._indexes[kb.id]
 
-    def _take_in(
-        self,
-        kb: KnowledgeBase,
-        source_id: str,
-        files: Sequence[tuple[Incoming, Attributes]],
-        tally: Tally,
-        progress: Progress | None,
-    ) -> IngestReport:
-        def tell(done: int, embedded: int) -> None:
-            if progress:
-                progress(done, len(files), embedded)
-
-        if files:
-            with ParserProcess() as parser:
-                Pipeline(self.catalog.store, self._embedder_of(kb), parser, kb, source_id).run(files, tally, tell)
-        self._live(kb).checkpoint()
-        return tally.report()
-
     def _run_job(self, job: Job) -> IngestReport:
         kb = self.catalog.knowledge_bases.get(job.knowledge_base_id)
         source_id = self.catalog.store.source(kb.id, _UPLOADS)
@@ -304,7 +293,7 @@ class Service:
             for file in sent:
                 if self.jobs.stopping:
                     raise Interrupted("the server is stopping; the job goes on at its next start")
-                yield _Sent(file.name, file.data), file.attributes
+                yield Blob(file.name, file.data), file.attributes
 
         tally = Tally()
         with ParserProcess() as parser:
@@ -314,9 +303,9 @@ class Service:
         return tally.report()
 
 
-def open(settings: Settings) -> Service:  # noqa: A001 - `kb.open` reads as it should
-    """The service over a data folder, made on first use."""
-    return Service(settings)
+def open(data_dir: Path | str | None = None) -> Service:
+    """The service over a data folder, made on first use; see `Settings.read` for the rest."""
+    return Service(Settings.read(data_dir))
 
 
-__all__ = ["Progress", "Service", "open", "title_of"]
+__all__ = ["Progress", "Service", "open"]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from kb.embed.folder import DEFAULT_MODEL
 from kb.errors import InvalidInput
@@ -32,24 +33,26 @@ class Settings:
         """One folder per knowledge base, each of which can be rebuilt from the catalog."""
         return self.data_dir / "indexes"
 
+    @classmethod
+    def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
+        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL and KB_THREADS; an argument wins.
 
-def settings(data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL and KB_THREADS; an argument wins.
+        Without either, data lies where the platform keeps an application's data. Raises InvalidInput.
+        """
+        given = data_dir or environment.get("KB_DATA_DIR")
+        if not given:
+            from platformdirs import user_data_dir
 
-    Without either, data lies where the platform keeps an application's data. Raises InvalidInput.
-    """
-    given = data_dir or environment.get("KB_DATA_DIR")
-    if not given:
-        from platformdirs import user_data_dir
-
-        given = user_data_dir("kb", appauthor=False)
-    folder = Path(given).expanduser().resolve()
-    threads = environment.get("KB_THREADS", "0")
-    if not threads.isdecimal():
-        raise InvalidInput(f"KB_THREADS must be a number of cores or 0 for all, not {threads!r}", param="KB_THREADS")
-    return Settings(
-        data_dir=folder,
-        database_url=environment.get("KB_DATABASE_URL") or f"sqlite:///{(folder / 'catalog.db').as_posix()}",
-        model=environment.get("KB_MODEL") or DEFAULT_MODEL,
-        threads=int(threads),
-    )
+            given = user_data_dir("kb", appauthor=False)
+        folder = Path(given).expanduser().resolve()
+        threads = environment.get("KB_THREADS", "0")
+        if not threads.isdecimal():
+            message = f"KB_THREADS must be a number of cores, or 0 for all, not {threads!r}"
+            raise InvalidInput(message, param="KB_THREADS")
+        return cls(
+            data_dir=folder,
+            database_url=environment.get("KB_DATABASE_URL")
+            or f"sqlite:///{(folder / 'catalog.db').as_posix()}",
+            model=environment.get("KB_MODEL") or DEFAULT_MODEL,
+            threads=int(threads),
+        )

@@ -57,7 +57,9 @@ class Database:
                 yield connection
         except DBAPIError as error:
             if "is full" in str(error.orig) or "No space left" in str(error.orig):
-                raise StorageFull("the disk is full; free some space and run again, nothing stored is lost") from error
+                raise StorageFull(
+                    "the disk is full; free some space and run again, nothing stored is lost"
+                ) from error
             raise
 
     def next_numbers(self, connection: Connection, counter: str, count: int) -> int:
@@ -90,7 +92,9 @@ class Database:
         with self.read() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
-            return connection.execute(select(text("version_num")).select_from(text("alembic_version"))).scalar()
+            return connection.execute(
+                select(text("version_num")).select_from(text("alembic_version"))
+            ).scalar()
 
 
 def new_id(prefix: str) -> str:

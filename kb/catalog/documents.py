@@ -63,13 +63,19 @@ class Documents:
             raise NotFound(f"no content version {version_id!r}", param="content_version_id")
         stop = row.characters if end is None else end
         if not 0 <= start <= stop <= row.characters:
-            raise InvalidInput(f"start and end must satisfy 0 <= start <= end <= {row.characters}", param="start")
+            raise InvalidInput(
+                f"start and end must satisfy 0 <= start <= end <= {row.characters}", param="start"
+            )
         return str(row.text)[start:stop]
 
     def matching(self, kb_id: str, where: Filter) -> Ids:
         """Ids of the chunks whose documents a filter keeps, ascending."""
         kept = select(contents.c.id).where(contents.c.kb_id == kb_id, satisfies(kb_id, where))
-        query = select(chunks.c.id).where(chunks.c.kb_id == kb_id, chunks.c.content_id.in_(kept)).order_by(chunks.c.id)
+        query = (
+            select(chunks.c.id)
+            .where(chunks.c.kb_id == kb_id, chunks.c.content_id.in_(kept))
+            .order_by(chunks.c.id)
+        )
         with self._database.read() as connection:
             return np.fromiter(connection.scalars(query), np.int64)
 
@@ -77,13 +83,16 @@ class Documents:
         """The visible chunks among `ids`, scores left empty; a chunk replaced meanwhile is absent."""
         query = (
             select(
-                chunks.c.id, chunks.c.kb_id, chunks.c.content_id, chunks.c.version_id, chunks.c.text, chunks.c.start,
-                chunks.c.end, chunks.c.page, chunks.c.heading, contents.c.uri, contents.c.attributes, versions.c.title,
+                *(chunks.c[name] for name in ("id", "kb_id", "content_id", "version_id", "text")),
+                *(chunks.c[name] for name in ("start", "end", "page", "heading")),
+                contents.c.uri,
+                contents.c.attributes,
+                versions.c.title,
             )
             .join(contents, contents.c.id == chunks.c.content_id)
             .join(versions, versions.c.id == chunks.c.version_id)
             .where(chunks.c.id.in_(bindparam("ids", expanding=True)))
-        )  # fmt: skip
+        )
         with self._database.read() as connection:
             rows = connection.execute(query, {"ids": list(ids)}).all()
         return {row.id: _hit(row) for row in rows}
@@ -100,12 +109,16 @@ def _described(kb_id: str) -> Select[Any]:
     counted = select(func.count()).select_from(chunks).where(chunks.c.content_id == contents.c.id)
     return (
         select(
-            contents, versions.c.title, versions.c.media_type, versions.c.byte_size, versions.c.characters,
+            contents,
+            versions.c.title,
+            versions.c.media_type,
+            versions.c.byte_size,
+            versions.c.characters,
             counted.correlate(contents).scalar_subquery().label("chunks"),
         )
         .join(versions, versions.c.id == contents.c.version_id)
         .where(contents.c.kb_id == kb_id)
-    )  # fmt: skip
+    )
 
 
 def _content(row: Row[Any]) -> Content:
@@ -123,7 +136,7 @@ def _content(row: Row[Any]) -> Content:
     )
 
 
-def _hit(row: Row[Any]) -> Hit:
+def _hit(row: Any) -> Hit:
     return Hit(
         knowledge_base_id=row.kb_id,
         chunk_id=row.id,

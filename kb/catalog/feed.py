@@ -35,7 +35,9 @@ class Feed:
     def head(self, kb_id: str) -> int:
         """The newest change number of a knowledge base; 0 where nothing happened yet."""
         with self._database.read() as connection:
-            return int(connection.scalar(select(func.max(changes.c.seq)).where(changes.c.kb_id == kb_id)) or 0)
+            return int(
+                connection.scalar(select(func.max(changes.c.seq)).where(changes.c.kb_id == kb_id)) or 0
+            )
 
     def after(self, kb_id: str, seq: int, fingerprint: str, dim: int) -> Iterator[Step]:
         """The changes behind `seq`, in order, a bounded number of chunks at a time.
@@ -58,7 +60,9 @@ class Feed:
                     return
                 seq = found[taken - 1].seq
                 added = [row for row in found[:taken] if row.added]
-                gone = [np.arange(row.first_chunk, row.last_chunk + 1) for row in found[:taken] if not row.added]
+                gone = [
+                    np.arange(row.first_chunk, row.last_chunk + 1) for row in found[:taken] if not row.added
+                ]
                 # One range read for all: ids between them that belong elsewhere are dropped below.
                 rows = (
                     connection.execute(

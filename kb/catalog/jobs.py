@@ -34,9 +34,15 @@ class Jobs:
             row = {"id": job_id, "kb_id": kb_id, "status": "queued", "files": len(files), "created_at": now()}
             connection.execute(insert(jobs).values(row))
             rows = [
-                {"job_id": job_id, "position": at, "name": file.name, "attributes": dict(file.attributes), "data": file.data}
+                {
+                    "job_id": job_id,
+                    "position": at,
+                    "name": file.name,
+                    "attributes": dict(file.attributes),
+                    "data": file.data,
+                }
                 for at, file in enumerate(files)
-            ]  # fmt: skip
+            ]
             if rows:
                 connection.execute(insert(job_files), rows)
         return self.get(job_id)

@@ -21,7 +21,14 @@ class KnowledgeBases:
         self._database = database
 
     def create(
-        self, name: str, *, embedder: str, fingerprint: str, dim: int, chunking: ChunkingPolicy, description: str = ""
+        self,
+        name: str,
+        *,
+        embedder: str,
+        fingerprint: str,
+        dim: int,
+        chunking: ChunkingPolicy,
+        description: str = "",
     ) -> KnowledgeBase:
         """Raises AlreadyExists when the name is taken, InvalidInput when it cannot be one."""
         kb_id = new_id("kb")
@@ -72,9 +79,13 @@ class KnowledgeBases:
         if values:
             try:
                 with self._database.write() as connection:
-                    connection.execute(update(knowledge_bases).where(knowledge_bases.c.id == kb_id).values(values))
+                    connection.execute(
+                        update(knowledge_bases).where(knowledge_bases.c.id == kb_id).values(values)
+                    )
             except IntegrityError as error:
-                raise AlreadyExists(f"a knowledge base named {name!r} exists already", param="name") from error
+                raise AlreadyExists(
+                    f"a knowledge base named {name!r} exists already", param="name"
+                ) from error
         return self.get(kb_id)
 
     def delete(self, kb_id: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from kb.catalog.attributes import attribute_rows
 from kb.catalog.database import Database, new_id, now
 from kb.catalog.schema import attributes, changes, chunks, contents, failures, sources, vectors, versions
+from kb.errors import NotFound
 from kb.types import Attributes, Chunk, Document, Failure, Vectors
 
 # Host parameters of one statement; SQLite and PostgreSQL both take several times more.
@@ -33,6 +34,15 @@ class NewVersion:
         return [chunk.context + self.document.text[chunk.start : chunk.end] for chunk in self.chunks]
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit made; `replaced` where an older version gave way."""
+
+    content_id: str
+    version_id: str
+    replaced: bool
+
+
 class VectorsMissing(Exception):
     """Vectors counted on have been deleted meanwhile; embed the texts and commit again."""
 
@@ -50,7 +60,8 @@ def pack_vectors(rows: Vectors) -> list[bytes]:
 def unpack_vectors(stored: Sequence[bytes], dim: int) -> Vectors:
     """Stored vectors as float32 rows, brought back to unit length after the rounding."""
     rows = np.frombuffer(b"".join(stored), "<f2").astype(np.float32).reshape(len(stored), dim)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    norms = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray(rows / norms, np.float32)
 
 
 class Store:
@@ -81,14 +92,21 @@ class Store:
             _add_vectors(connection, fingerprint, made)
 
     def commit(
-        self, kb_id: str, source_id: str, fingerprint: str, batch: Sequence[NewVersion], made: Mapping[bytes, bytes]
-    ) -> list[tuple[str, str]]:
+        self,
+        kb_id: str,
+        source_id: str,
+        fingerprint: str,
+        batch: Sequence[NewVersion],
+        made: Mapping[bytes, bytes],
+    ) -> list[Committed]:
         """Make new versions visible and the ones they replace invisible, all in one transaction.
 
-        made: float16 vectors by text hash, for texts that had none. Returns (content id, version id)
-        of each. Raises VectorsMissing, and then nothing has changed.
+        made: float16 vectors by text hash, for texts that had none. Raises VectorsMissing, or NotFound
+        when the knowledge base is gone; then nothing has changed.
         """
         with self._database.write() as connection:
+            if connection.scalar(select(sources.c.id).where(sources.c.id == source_id)) is None:
+                raise NotFound("the knowledge base was deleted meanwhile", param="knowledge_base")
             _add_vectors(connection, fingerprint, made)
             needed = {text_hash(text) for version in batch for text in version.embedded_texts()}
             if needed - _stored(connection, fingerprint, needed):
@@ -107,7 +125,9 @@ class Store:
         """Replace the attributes of documents, by content id."""
         with self._database.write() as connection:
             for content_id, new in given.items():
-                connection.execute(update(contents).where(contents.c.id == content_id).values(attributes=dict(new)))
+                connection.execute(
+                    update(contents).where(contents.c.id == content_id).values(attributes=dict(new))
+                )
                 _set_attributes(connection, kb_id, content_id, new)
 
     def remove(self, kb_id: str, content_ids: Sequence[str]) -> None:
@@ -119,27 +139,47 @@ class Store:
                 connection.execute(delete(contents).where(contents.c.id == content_id))
             _forget_vectors(connection, hashes)
 
+    def clear_failures(self, source_id: str) -> None:
+        """Empty the quarantine of a source, before all of it is tried again."""
+        with self._database.write() as connection:
+            connection.execute(delete(failures).where(failures.c.source_id == source_id))
+
     def set_failures(self, source_id: str, failed: Sequence[Failure], healed: Sequence[str]) -> None:
         """Quarantine documents with their reasons, and let others out of it."""
         if not failed and not healed:
             return
         with self._database.write() as connection:
             for uri in [*healed, *(failure.uri for failure in failed)]:
-                connection.execute(delete(failures).where(failures.c.source_id == source_id, failures.c.uri == uri))
+                connection.execute(
+                    delete(failures).where(failures.c.source_id == source_id, failures.c.uri == uri)
+                )
             for failure in failed:
-                row = {"source_id": source_id, "uri": failure.uri, "reason": failure.reason, "created_at": now()}
+                row = {
+                    "source_id": source_id,
+                    "uri": failure.uri,
+                    "reason": failure.reason,
+                    "created_at": now(),
+                }
                 connection.execute(insert(failures).values(row))
 
     def _add(
         self, connection: Connection, kb_id: str, source_id: str, new: NewVersion, replaced: set[bytes]
-    ) -> tuple[str, str]:
+    ) -> Committed:
         at = (contents.c.source_id == source_id, contents.c.uri == new.uri)
-        content_id, version_id = connection.scalar(select(contents.c.id).where(*at)), new_id("ver")
+        old_id, version_id = connection.scalar(select(contents.c.id).where(*at)), new_id("ver")
         attributes_now = dict(new.attributes)
-        if content_id is None:
-            content_id = new_id("doc")
-            row = {"id": content_id, "kb_id": kb_id, "source_id": source_id, "uri": new.uri, "created_at": now()}
-            connection.execute(insert(contents).values(**row, version_id=version_id, attributes=attributes_now))
+        content_id = old_id or new_id("doc")
+        if old_id is None:
+            row = {
+                "id": content_id,
+                "kb_id": kb_id,
+                "source_id": source_id,
+                "uri": new.uri,
+                "created_at": now(),
+            }
+            connection.execute(
+                insert(contents).values(**row, version_id=version_id, attributes=attributes_now)
+            )
         else:
             # The version itself keeps its text, so that an old citation still opens.
             replaced |= self._drop_chunks(connection, kb_id, content_id)
@@ -149,31 +189,49 @@ class Store:
         text = new.document.text
         connection.execute(
             insert(versions).values(
-                id=version_id, content_id=content_id, title=new.title, sha256=new.sha256,
-                media_type=new.document.media_type, byte_size=new.byte_size, characters=len(text),
+                id=version_id,
+                content_id=content_id,
+                title=new.title,
+                sha256=new.sha256,
+                media_type=new.document.media_type,
+                byte_size=new.byte_size,
+                characters=len(text),
                 pages=[asdict(page) for page in new.document.pages],
                 headings=[asdict(heading) for heading in new.document.headings],
-                created_at=now(), text=text,
+                created_at=now(),
+                text=text,
             )
-        )  # fmt: skip
+        )
         if new.chunks:
             first = self._database.next_numbers(connection, "chunk", len(new.chunks))
             rows = [
                 {
-                    "id": first + position, "kb_id": kb_id, "content_id": content_id, "version_id": version_id,
-                    "start": chunk.start, "end": chunk.end, "page": chunk.page, "heading": chunk.heading,
-                    "context": chunk.context, "text": text[chunk.start : chunk.end], "text_hash": text_hash(embedded),
+                    "id": first + position,
+                    "kb_id": kb_id,
+                    "content_id": content_id,
+                    "version_id": version_id,
+                    "start": chunk.start,
+                    "end": chunk.end,
+                    "page": chunk.page,
+                    "heading": chunk.heading,
+                    "context": chunk.context,
+                    "text": text[chunk.start : chunk.end],
+                    "text_hash": text_hash(embedded),
                 }
-                for position, (chunk, embedded) in enumerate(zip(new.chunks, new.embedded_texts(), strict=True))
-            ]  # fmt: skip
+                for position, (chunk, embedded) in enumerate(
+                    zip(new.chunks, new.embedded_texts(), strict=True)
+                )
+            ]
             connection.execute(insert(chunks), rows)
             self._log(connection, kb_id, True, first, first + len(rows) - 1)
-        return content_id, version_id
+        return Committed(content_id, version_id, content_id == old_id)
 
     def _drop_chunks(self, connection: Connection, kb_id: str, content_id: str) -> set[bytes]:
         """Take a document's visible version out of sight; returns the hashes of its texts."""
         mine = chunks.c.content_id == content_id
-        first, last = connection.execute(select(func.min(chunks.c.id), func.max(chunks.c.id)).where(mine)).one()
+        first, last = connection.execute(
+            select(func.min(chunks.c.id), func.max(chunks.c.id)).where(mine)
+        ).one()
         if first is None:
             return set()
         hashes = set(connection.scalars(select(chunks.c.text_hash).where(mine)))
@@ -203,7 +261,9 @@ def _forget_vectors(connection: Connection, hashes: Iterable[bytes]) -> None:
 def _stored(connection: Connection, fingerprint: str, hashes: Iterable[bytes]) -> set[bytes]:
     found: set[bytes] = set()
     for some in _portions(hashes):
-        query = select(vectors.c.text_hash).where(vectors.c.fingerprint == fingerprint, vectors.c.text_hash.in_(some))
+        query = select(vectors.c.text_hash).where(
+            vectors.c.fingerprint == fingerprint, vectors.c.text_hash.in_(some)
+        )
         found.update(connection.scalars(query))
     return found
 

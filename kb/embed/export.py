@@ -17,7 +17,11 @@ import torch
 from kb.embed.folder import ExportedModel, fingerprint, sha256_of
 
 # Short, long beyond any usual limit, and not English: what a wrong mask, cut or pooling would change.
-_PROBES = ["What is a vector index?", "Zebra stripes deter biting flies. " * 120, "Wartungsplan für Pumpe 7: täglich"]
+_PROBES = [
+    "What is a vector index?",
+    "Zebra stripes deter biting flies. " * 120,
+    "Wartungsplan für Pumpe 7: täglich",
+]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _OPSET = 17
 
@@ -71,7 +75,7 @@ def export(source: Path, folder: Path, state: str) -> None:
         ExportedModel(
             fingerprint=fingerprint(source),
             dim=int(np.shape(vectors)[1]),
-            max_sequence=int(model.max_seq_length),
+            max_sequence=int(model.max_seq_length or tokenizer.model_max_length),
             inputs=inputs,
             pad_id=int(tokenizer.pad_token_id or 0),
             lower_case=bool(getattr(model[0], "do_lower_case", False)),

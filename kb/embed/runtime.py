@@ -96,7 +96,7 @@ class OnnxEmbedder:
         cosine = float((self.embed_passages(self._model.probe_texts) * expected).sum(axis=1).min())
         if not cosine >= _SAME_VECTOR:
             raise ModelUnavailable(
-                f"the exported graph gives other vectors than the model (cosine {cosine:.4f}, needs {_SAME_VECTOR})"
+                f"the exported graph differs from the model: cosine {cosine:.4f}, not {_SAME_VECTOR}"
             )
 
 

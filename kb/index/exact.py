@@ -39,7 +39,9 @@ class ExactIndex:
 
     def score(self, vector: Vectors, ids: Ids) -> Vectors:
         if vector.shape != (self._dim,):
-            raise DimensionMismatch(f"the query vector has shape {vector.shape}, the index holds ({self._dim},)")
+            raise DimensionMismatch(
+                f"the query vector has shape {vector.shape}, the index holds ({self._dim},)"
+            )
         unknown = np.full(self._dim, np.nan, np.float32)
         rows = np.array([self._rows.get(chunk_id, unknown) for chunk_id in ids.tolist()], np.float32)
         return rows.reshape(len(ids), self._dim) @ vector

@@ -136,13 +136,15 @@ class FaissIndex:
         if count < len(live) and not live.all():
             # The mask goes into the scan itself: filtering afterwards would return fewer than k.
             mask = np.packbits(live, bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(mask))
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(mask))  # type: ignore[call-arg, arg-type]
         scores, positions = state.base.search(vector[None], count, params=parameters)
         return state.base_ids[positions[0]], scores[0]
 
     def _check(self, vector: Vectors) -> None:
         if vector.shape != (self._dim,):
-            raise DimensionMismatch(f"the query vector has shape {vector.shape}, the index holds ({self._dim},)")
+            raise DimensionMismatch(
+                f"the query vector has shape {vector.shape}, the index holds ({self._dim},)"
+            )
 
     def _is_overgrown(self) -> bool:
         state = self._state
@@ -216,7 +218,7 @@ class FaissIndex:
         self._state = self._open()
         for old in self._folder.iterdir():
             if old.suffix in (".faiss", ".ids", ".tmp") and old.stem != name:
-                # Another process may still map it; where the system forbids the removal, a later checkpoint retries.
+                # Another process may map it; where that forbids the removal, a later checkpoint retries.
                 try:
                     old.unlink()
                 except PermissionError:

@@ -1,15 +1,18 @@
 """BM25 over chunks, on tantivy (k1 1.2, b 0.75). The only file that imports it.
 
     <folder>/         tantivy's segments
-    <folder>/SEQ      the analysis and the last change number committed to them
+    <folder>/SEQ      the analysis, the last change number committed, and the checksum of every segment file
     <folder>.lock     held by the one process that writes
 
 All processes read the same segments, so a change is applied once, by whoever needs it first.
 """
 
+import json
 import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,17 @@ _ANALYSIS = "words-lowercase-asciifold-snowball.en-1"
 # The smallest heap tantivy takes per writer; ours lives for one batch.
 _WRITER_BYTES = 30_000_000
 
+_SEGMENT = (".del", ".fast", ".fieldnorm", ".idx", ".pos", ".store", ".term")
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What SEQ says: the last change committed, and the checksums of the files that hold it."""
+
+    seq: int
+    files: dict[str, str]
 
 
 class TantivyIndex:
@@ -35,36 +48,36 @@ class TantivyIndex:
         self._lock = FileLock(f"{folder}.lock")
         self._shown = -1
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._index = self._open()
-        except ValueError as error:
-            log.warning("%s: %s; rebuilding from the catalog", folder, error)
-            with self._lock:
+        with self._lock:
+            try:
+                mark = self._mark()
+                if mark.files != self._checksums({}):
+                    raise ValueError("damaged, or interrupted between two steps")
+                self._index = self._open()
+            except ValueError as error:
+                log.warning("%s: %s; rebuilding from the catalog", folder, error)
                 shutil.rmtree(folder)
                 folder.mkdir()
                 self._index = self._open()
 
     @property
     def seq(self) -> int:
-        try:
-            analysis, seq = (self._folder / "SEQ").read_text(encoding="ascii").split()
-        except (FileNotFoundError, ValueError):
-            return 0
-        return int(seq) if analysis == _ANALYSIS else 0
+        return self._mark().seq
 
     def apply(self, seq: int, add: Ids, texts: Sequence[str], remove: Ids) -> None:
         from tantivy import Document
 
         with self._lock:
-            done = self.seq
-            if done >= seq:
+            before = self._mark()
+            if before.seq >= seq:
                 return
             writer = self._index.writer(_WRITER_BYTES, 1)
-            if not done:
+            if not before.seq:
                 writer.delete_all_documents()
-            for chunk_id in [*remove.tolist(), *add.tolist()]:
-                # Also for what is added: a crash between commit and SEQ lets a change come twice.
-                writer.delete_documents_by_term("id", chunk_id)
+            # Also what is added: a crash between commit and SEQ lets a change come twice.
+            stale = np.concatenate([remove, add])
+            if len(stale):
+                writer.delete_documents_by_query(self._among(stale))
             gone = set(remove.tolist())
             for chunk_id, text in zip(add.tolist(), texts, strict=True):
                 if chunk_id not in gone:
@@ -75,7 +88,8 @@ class TantivyIndex:
             writer.commit()
             writer.wait_merging_threads()
             scratch = self._folder / "SEQ.tmp"
-            scratch.write_text(f"{_ANALYSIS} {seq}", encoding="ascii")
+            mark = {"analysis": _ANALYSIS, "seq": seq, "files": self._checksums(before.files)}
+            scratch.write_text(json.dumps(mark), encoding="ascii")
             scratch.replace(self._folder / "SEQ")
 
     def search(self, query: str, k: int, *, allow: Ids | None = None) -> Neighbours:
@@ -95,9 +109,6 @@ class TantivyIndex:
         by_id = dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
         return np.array([by_id.get(chunk_id, 0.0) for chunk_id in ids.tolist()], np.float32)
 
-    def checkpoint(self) -> None:
-        """Every `apply` is one."""
-
     def _question(self, query: str) -> Any:
         """Any of the query's words. Built from terms, so that nothing people type is an operator."""
         from tantivy import Occur, Query
@@ -108,10 +119,15 @@ class TantivyIndex:
         schema = self._index.schema
         return Query.boolean_query([(Occur.Should, Query.term_query(schema, "text", term)) for term in terms])
 
+    def _among(self, ids: Ids) -> Any:
+        from tantivy import Query
+
+        return Query.term_set_query(self._index.schema, "id", ids.tolist())
+
     def _within(self, question: Any, ids: Ids, *, must_match: bool) -> Any:
         from tantivy import Occur, Query
 
-        among = Query.const_score_query(Query.term_set_query(self._index.schema, "id", ids.tolist()), 0.0)
+        among = Query.const_score_query(self._among(ids), 0.0)
         return Query.boolean_query(
             [(Occur.Must, among), (Occur.Must if must_match else Occur.Should, question)]
         )
@@ -127,6 +143,24 @@ class TantivyIndex:
         scores = np.array([score for score, _ in found], np.float32)
         best = np.lexsort((ids, -scores))
         return Neighbours(ids[best], scores[best])
+
+    def _mark(self) -> _Mark:
+        try:
+            mark = json.loads((self._folder / "SEQ").read_bytes())
+            if mark["analysis"] == _ANALYSIS:
+                return _Mark(int(mark["seq"]), dict(mark["files"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass
+        return _Mark(0, {})
+
+    def _checksums(self, known: dict[str, str]) -> dict[str, str]:
+        """By name. Segments are written once under names of their own: what is known is not read again."""
+        found = {}
+        for path in self._folder.iterdir():
+            if path.suffix in (".json", *_SEGMENT):
+                fresh = path.suffix == ".json" or path.name not in known
+                found[path.name] = sha256(path.read_bytes()).hexdigest() if fresh else known[path.name]
+        return found
 
     def _open(self) -> Any:
         from tantivy import Index, SchemaBuilder

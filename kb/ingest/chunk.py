@@ -51,9 +51,13 @@ def check_policy(policy: ChunkingPolicy, max_tokens: int) -> None:
     if policy.size is None:
         return
     if not 16 <= policy.size <= max_tokens:
-        raise InvalidInput(f"chunk size must be 16 to {max_tokens} tokens, the model's limit", param="chunk_size")
+        raise InvalidInput(
+            f"chunk size must be 16 to {max_tokens} tokens, the model's limit", param="chunk_size"
+        )
     if not 0 <= policy.overlap <= policy.size // 2:
-        raise InvalidInput(f"overlap must be 0 to {policy.size // 2} tokens, half the size", param="chunk_overlap")
+        raise InvalidInput(
+            f"overlap must be 0 to {policy.size // 2} tokens, half the size", param="chunk_overlap"
+        )
 
 
 def chunk(
@@ -230,7 +234,7 @@ def _parts(text: str, block: _Block) -> Iterator[_Block]:
 
 
 def _anywhere(text: str, block: _Block, tokens: _Tokens, size: int) -> Iterator[_Block]:
-    """Cuts of at most `size` tokens: at the last line break of each, else at the last blank, else mid-word."""
+    """Cuts of at most `size` tokens: at the last line break in each, else the last blank, else mid-word."""
     start = block.start
     while start < block.end:
         stop = tokens.after(start, size)
@@ -267,10 +271,16 @@ def _pack(pieces: Iterable[_Block], tokens: _Tokens, policy: ChunkingPolicy) -> 
             new_section = piece.kind == "heading" and current[-1].kind != "heading"
             would_be_cut = piece.block_end is not None and not fits(current[0], piece.block_end, policy.size)
             full_enough = not fits(current[0], current[-1].end, int(policy.size * _FULL_ENOUGH))
-            if not fits(current[0], piece.end, policy.size) or (full_enough and (new_section or would_be_cut)):
+            if not fits(current[0], piece.end, policy.size) or (
+                full_enough and (new_section or would_be_cut)
+            ):
                 kept = len(current)
                 # A heading stays with what it heads.
-                while kept > 1 and current[kept - 1].kind == "heading" and fits(current[kept - 1], piece.end, policy.size):
+                while (
+                    kept > 1
+                    and current[kept - 1].kind == "heading"
+                    and fits(current[kept - 1], piece.end, policy.size)
+                ):
                     kept -= 1
                 yield current[:kept]
                 if kept < len(current):

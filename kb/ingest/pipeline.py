@@ -4,12 +4,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from kb.catalog.store import NewVersion, Store, VectorsMissing, pack_vectors, text_hash
 from kb.errors import DocumentRefused
 from kb.ingest.chunk import chunk
+from kb.ingest.source import Incoming
 from kb.protocols import Embedder
 from kb.types import Attributes, Document, Failure, IngestReport, KnowledgeBase
 
@@ -21,31 +23,11 @@ _BATCH_DOCUMENTS = 64
 _BATCH_CHARACTERS = 20_000_000
 
 
-class Incoming(Protocol):
-    """Something to take in: a file of a folder, or bytes that were sent."""
-
-    @property
-    def uri(self) -> str:
-        """Its place in its source."""
-
-    def read(self) -> bytes:
-        """Its bytes. Raises OSError."""
-
-
 class Parser(Protocol):
     """Bytes to a document; `kb.ingest.sandbox.ParserProcess` is one."""
 
     def parse(self, data: bytes, name: str) -> Document:
         """Raises DocumentRefused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an ingest is: documents done of all, and texts embedded so far."""
-
-    done: int
-    total: int
-    embedded: int
 
 
 @dataclass(slots=True)
@@ -66,7 +48,9 @@ class Tally:
 
     def report(self) -> IngestReport:
         """The counts so far, with the seconds since the start."""
-        counted = {name: getattr(self, name) for name in self.__slots__ if name not in ("failures", "started")}
+        counted = {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("failures", "started")
+        }
         seconds = round(time.perf_counter() - self.started, 3)
         return IngestReport(**counted, failures=tuple(self.failures), seconds=seconds)
 
@@ -79,7 +63,9 @@ def title_of(uri: str) -> str:
 class Pipeline:
     """Takes documents of one source into one knowledge base."""
 
-    def __init__(self, store: Store, embedder: Embedder, parser: Parser, kb: KnowledgeBase, source_id: str) -> None:
+    def __init__(
+        self, store: Store, embedder: Embedder, parser: Parser, kb: KnowledgeBase, source_id: str
+    ) -> None:
         self._store = store
         self._embedder = embedder
         self._parser = parser
@@ -103,19 +89,24 @@ class Pipeline:
             try:
                 version = self._version(file, attributes)
             except DocumentRefused as error:
-                self._refuse(file.uri, str(error), tally)
+                self.refuse(Failure(file.uri, str(error)), tally)
             except OSError as error:
-                self._refuse(file.uri, f"cannot be read: {error.strerror}", tally)
+                self.refuse(Failure(file.uri, f"cannot be read: {error.strerror}"), tally)
             else:
                 batch.append(version)
                 texts += len(version.chunks)
                 characters += len(version.document.text)
             if texts >= _BATCH_TEXTS or len(batch) >= _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
-                done += self._commit(batch, tally, lambda embedded, done=done: progress(done, embedded))
+                done += self._commit(batch, tally, partial(progress, done))
                 batch, texts, characters = [], 0, 0
             progress(done, tally.embedded)
-        done += self._commit(batch, tally, lambda embedded: progress(done, embedded))
+        done += self._commit(batch, tally, partial(progress, done))
         progress(done, tally.embedded)
+
+    def refuse(self, failure: Failure, tally: Tally) -> None:
+        """Quarantine a document with its reason."""
+        tally.failures.append(failure)
+        self._store.set_failures(self._source_id, [failure], [])
 
     def _version(self, file: Incoming, attributes: Attributes) -> NewVersion:
         data = file.read()
@@ -145,13 +136,17 @@ class Pipeline:
         while True:
             made = self._embed(by_hash, tally, embedding)
             try:
-                self._store.commit(self._kb.id, self._source_id, self._kb.fingerprint, batch, made)
+                committed = self._store.commit(
+                    self._kb.id, self._source_id, self._kb.fingerprint, batch, made
+                )
                 break
             except VectorsMissing:
                 # Another process deleted the last document that held one of the texts; embed it after all.
                 continue
         self._store.set_failures(self._source_id, [], [version.uri for version in batch])
         tally.documents += len(batch)
+        tally.changed += sum(one.replaced for one in committed)
+        tally.added += sum(not one.replaced for one in committed)
         tally.chunks += sum(len(version.chunks) for version in batch)
         tally.reused += max(0, len(by_hash) - (tally.embedded - before))
         return len(batch)
@@ -171,8 +166,3 @@ class Pipeline:
             tally.embedded += len(portion)
             embedding(tally.embedded)
         return made
-
-    def _refuse(self, uri: str, reason: str, tally: Tally) -> None:
-        failure = Failure(uri, reason)
-        tally.failures.append(failure)
-        self._store.set_failures(self._source_id, [failure], [])

@@ -1,13 +1,28 @@
-"""A folder compared with the catalog, by content: what is new, changed, moved, gone."""
+"""A source compared with the catalog, by content: what is new, changed, moved, gone."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from kb.catalog.documents import Known
 from kb.errors import InvalidInput
 from kb.types import Failure
+
+
+class Incoming(Protocol):
+    """Something to take in: a file of a folder, bytes that were sent, a line of a corpus."""
+
+    @property
+    def uri(self) -> str:
+        """Its place in its source."""
+
+    def read(self) -> bytes:
+        """Its bytes. Raises OSError."""
+
+    def sha256(self) -> str:
+        """Hex digest of its bytes. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +36,35 @@ class SourceFile:
         """Its bytes. Raises OSError."""
         return self.path.read_bytes()
 
+    def sha256(self) -> str:
+        """Hex digest of its bytes, read in portions. Raises OSError."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes at hand under a name."""
+
+    uri: str
+    data: bytes
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return self.data
+
+    def sha256(self) -> str:
+        """Hex digest of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What it takes to bring the catalog level with a folder."""
+    """What it takes to bring the catalog level with a source."""
 
-    added: list[SourceFile] = field(default_factory=list)
-    changed: list[SourceFile] = field(default_factory=list)
-    renamed: list[tuple[str, SourceFile]] = field(default_factory=list)
+    added: list[Incoming] = field(default_factory=list)
+    changed: list[Incoming] = field(default_factory=list)
+    renamed: list[tuple[str, Incoming]] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     unreadable: list[Failure] = field(default_factory=list)
@@ -50,7 +86,7 @@ def find(path: Path) -> tuple[Path, list[SourceFile]]:
     return path, files
 
 
-def plan(files: list[SourceFile], known: Mapping[str, Known], *, whole: bool) -> Plan:
+def plan(files: Sequence[Incoming], known: Mapping[str, Known], *, whole: bool) -> Plan:
     """Compare files with what the catalog knows of their source, by uri.
 
     whole: the files are all there is, so that what is known and not among them is gone.
@@ -62,8 +98,7 @@ def plan(files: list[SourceFile], known: Mapping[str, Known], *, whole: bool) ->
     moved_from = {old.sha256: uri for uri, old in missing.items()}
     for file in files:
         try:
-            with file.path.open("rb") as opened:
-                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            sha256 = file.sha256()
         except OSError as error:
             made.unreadable.append(Failure(file.uri, f"cannot be read: {error.strerror}"))
             continue

@@ -15,7 +15,7 @@ from kb.types import Filter, Hit, Ids, KnowledgeBase, Mode, SearchResult, Vector
 MAX_TOP_K = 1000
 MAX_QUERY = 8192
 _MODES = ("hybrid", "dense", "lexical")
-# Candidates of each part; from 20 to 1,000 the quality moves by less than 0.01 (benchmarks/README.md, "Fusion").
+# Candidates of each part; from 20 to 1,000 the quality moves by less than 0.01.
 _DEPTH = 100
 # A document replaced between the index and the catalog read costs its hits; then the search is repeated.
 _ATTEMPTS = 3
@@ -68,7 +68,9 @@ class SearchCore:
         vector = None if mode == "lexical" else self._embed(kbs[0], query)
         clock.lap("embed")
         for attempt in range(_ATTEMPTS):
-            found = [self._candidates(kb, query, vector, mode, max(_DEPTH, top_k), where, clock) for kb in kbs]
+            found = [
+                self._candidates(kb, query, vector, mode, max(_DEPTH, top_k), where, clock) for kb in kbs
+            ]
             ids, scores, parts = _ranked(found, mode, top_k, score_threshold)
             clock.lap("fuse")
             read = self._documents.hits(ids.tolist())
@@ -137,7 +139,11 @@ def _ranked(
     ids = np.concatenate([one.ids for one in found])
     dense = np.concatenate([one.dense for one in found])
     lexical = np.concatenate([one.lexical for one in found])
-    parts = {"dense": dense, "lexical": lexical} if mode == "hybrid" else {mode: dense if mode == "dense" else lexical}
+    parts = (
+        {"dense": dense, "lexical": lexical}
+        if mode == "hybrid"
+        else {mode: dense if mode == "dense" else lexical}
+    )
     scores = fuse(dense, lexical) if mode == "hybrid" else parts[mode]
     order = np.lexsort((ids, -scores))[:top_k]
     if threshold is not None:
@@ -157,7 +163,9 @@ def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> N
     if not query.strip():
         raise InvalidInput("the query is empty", param="query")
     if len(query) > MAX_QUERY:
-        raise InvalidInput(f"the query has {len(query)} characters; at most {MAX_QUERY} are allowed", param="query")
+        raise InvalidInput(
+            f"the query has {len(query)} characters; at most {MAX_QUERY} are allowed", param="query"
+        )
     if not 1 <= top_k <= MAX_TOP_K:
         raise InvalidInput(f"top_k must be 1 to {MAX_TOP_K}", param="top_k")
     if mode not in _MODES:

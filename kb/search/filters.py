@@ -1,8 +1,8 @@
 """The filter grammar: JSON -> Filter.
 
-    {"type": "eq|ne|gt|gte|lt|lte", "key": "year", "value": 2024}
-    {"type": "in|nin", "key": "team", "value": ["a", "b"]}
-    {"type": "and|or", "filters": [ … ]}
+{"type": "eq|ne|gt|gte|lt|lte", "key": "year", "value": 2024}
+{"type": "in|nin", "key": "team", "value": ["a", "b"]}
+{"type": "and|or", "filters": [ … ]}
 """
 
 from typing import Any, cast
@@ -29,14 +29,18 @@ def _parse(given: object, at: str, depth: int, parts: list[int]) -> Filter:
     if parts[0] > _MAX_PARTS or depth > _MAX_DEPTH:
         raise InvalidFilter(f"a filter has at most {_MAX_PARTS} parts and {_MAX_DEPTH} levels", param=at)
     if not isinstance(given, dict):
-        raise InvalidFilter(f'{at} must be an object such as {{"type":"eq","key":"team","value":"a"}}', param=at)
+        raise InvalidFilter(
+            f'{at} must be an object such as {{"type":"eq","key":"team","value":"a"}}', param=at
+        )
     kind = given.get("type")
     if kind in _COMPOUND:
         _only(given, {"type", "filters"}, at)
         inner = given.get("filters")
         if not isinstance(inner, list) or not inner:
             raise InvalidFilter(f"{at}.filters must be a list of one or more filters", param=f"{at}.filters")
-        return Compound(kind, tuple(_parse(part, f"{at}.filters.{i}", depth + 1, parts) for i, part in enumerate(inner)))
+        return Compound(
+            kind, tuple(_parse(part, f"{at}.filters.{i}", depth + 1, parts) for i, part in enumerate(inner))
+        )
     if kind not in _ONE + _SEVERAL:
         allowed = ", ".join(_ONE + _SEVERAL + _COMPOUND)
         raise InvalidFilter(f"{at}.type must be one of {allowed}", param=f"{at}.type")

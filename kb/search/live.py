@@ -34,11 +34,10 @@ class LiveIndexes:
                     self.lexical.apply(step.seq, step.add, step.texts, step.remove)
 
     def checkpoint(self) -> None:
-        """Catch up and keep the result, so that the next open need not."""
+        """Catch up and keep the result, so that the next open need not; the lexical index always does."""
         self.catch_up()
         with self._applying:
             self.vectors.checkpoint()
-            self.lexical.checkpoint()
 
     def _level(self, head: int) -> bool:
         return self.vectors.seq >= head and self.lexical.seq >= head
