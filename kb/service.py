@@ -40,6 +40,7 @@ from kb.types import (
     Mode,
     SearchResult,
     Vectors,
+    is_unicode,
 )
 
 # Documents sent in share one source: the same name again replaces the document.
@@ -182,7 +183,7 @@ class Service:
         if not files:
             raise InvalidInput("send at least one document", param="documents")
         for at, file in enumerate(files):
-            if not file.name.strip() or len(file.name) > 512:
+            if not file.name.strip() or len(file.name) > 512 or not is_unicode(file.name):
                 raise InvalidInput("a document's name is 1 to 512 characters", param=f"documents.{at}.name")
             checked(file.attributes)
         job = self.catalog.jobs.create(target.id, files)

@@ -18,6 +18,15 @@ Attributes = Mapping[str, AttributeValue]
 Mode = Literal["hybrid", "dense", "lexical"]
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a string can be stored: lone surrogates, which JSON can smuggle in, have no encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Page (slide, sheet) `number`, counted from 1, begins at offset `start`."""

@@ -1,5 +1,6 @@
 """Attributes of documents: checked, stored one row each, and filtered in SQL."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, or_, select
 
 from kb.catalog.schema import attributes, contents
 from kb.errors import InvalidInput
-from kb.types import Attributes, AttributeValue, Comparison, Compound, Filter
+from kb.types import Attributes, AttributeValue, Comparison, Compound, Filter, is_unicode
 
 # The limits of the OpenAI file-attribute contract.
 _MAX_KEYS, _MAX_KEY, _MAX_TEXT = 16, 64, 512
@@ -30,10 +31,16 @@ def checked(given: Mapping[str, object]) -> Attributes:
         where = f"attributes.{key}"
         if not 1 <= len(key) <= _MAX_KEY:
             raise InvalidInput(f"an attribute's key is 1 to {_MAX_KEY} characters", param=where)
-        if not isinstance(value, str | int | float | bool) or value != value:
+        if not isinstance(value, str | int | float | bool):
             raise InvalidInput("an attribute is a string, a number or a boolean", param=where)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidInput("an attribute's number must be finite", param=where)
+        if isinstance(value, int) and abs(value) > 2**53:
+            raise InvalidInput("an attribute's integer is within ±2^53, where numbers are exact", param=where)
         if isinstance(value, str) and len(value) > _MAX_TEXT:
             raise InvalidInput(f"an attribute's text is at most {_MAX_TEXT} characters", param=where)
+        if not is_unicode(f"{key}{value}"):
+            raise InvalidInput("an attribute must be valid Unicode", param=where)
         good[key] = value
     return good
 

@@ -13,6 +13,20 @@ from kb.catalog.schema import chunks, contents, failures, sources, versions
 from kb.errors import InvalidInput, NotFound
 from kb.types import Attributes, Content, Failure, Filter, Hit, Ids
 
+# Built once: every search asks it.
+_HITS = (
+    select(
+        *(chunks.c[name] for name in ("id", "kb_id", "content_id", "version_id", "text")),
+        *(chunks.c[name] for name in ("start", "end", "page", "heading")),
+        contents.c.uri,
+        contents.c.attributes,
+        versions.c.title,
+    )
+    .join(contents, contents.c.id == chunks.c.content_id)
+    .join(versions, versions.c.id == chunks.c.version_id)
+    .where(chunks.c.id.in_(bindparam("ids", expanding=True)))
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -81,20 +95,8 @@ class Documents:
 
     def hits(self, ids: Sequence[int]) -> dict[int, Hit]:
         """The visible chunks among `ids`, scores left empty; a chunk replaced meanwhile is absent."""
-        query = (
-            select(
-                *(chunks.c[name] for name in ("id", "kb_id", "content_id", "version_id", "text")),
-                *(chunks.c[name] for name in ("start", "end", "page", "heading")),
-                contents.c.uri,
-                contents.c.attributes,
-                versions.c.title,
-            )
-            .join(contents, contents.c.id == chunks.c.content_id)
-            .join(versions, versions.c.id == chunks.c.version_id)
-            .where(chunks.c.id.in_(bindparam("ids", expanding=True)))
-        )
         with self._database.read() as connection:
-            rows = connection.execute(query, {"ids": list(ids)}).all()
+            rows = connection.execute(_HITS, {"ids": list(ids)}).all()
         return {row.id: _hit(row) for row in rows}
 
     def failures(self, kb_id: str) -> list[Failure]:

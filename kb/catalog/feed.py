@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from kb.catalog.database import Database
 from kb.catalog.schema import changes, chunks, vectors
@@ -13,6 +13,9 @@ from kb.types import Ids, Vectors
 
 # Chunks read at once while an index follows: 12 MB of vectors, a few thousand texts.
 _STEP = 8192
+
+# Built once: every search asks it, and building a statement takes longer than running this one.
+_HEAD = select(func.max(changes.c.seq)).where(changes.c.kb_id == bindparam("kb_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,7 @@ class Feed:
     def head(self, kb_id: str) -> int:
         """The newest change number of a knowledge base; 0 where nothing happened yet."""
         with self._database.read() as connection:
-            return int(
-                connection.scalar(select(func.max(changes.c.seq)).where(changes.c.kb_id == kb_id)) or 0
-            )
+            return int(connection.scalar(_HEAD, {"kb_id": kb_id}) or 0)
 
     def after(self, kb_id: str, seq: int, fingerprint: str, dim: int) -> Iterator[Step]:
         """The changes behind `seq`, in order, a bounded number of chunks at a time.

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, ScalarSelect, Table, delete, func, insert, select, update
+from sqlalchemy import Row, ScalarSelect, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from kb.catalog.database import Database, new_id, now
@@ -12,6 +12,11 @@ from kb.errors import AlreadyExists, InvalidInput, NotFound
 from kb.types import ChunkingPolicy, KnowledgeBase
 
 _MAX_NAME = 128
+
+# Built once: every request asks it.
+_NAMED = select(knowledge_bases).where(
+    (knowledge_bases.c.id == bindparam("name")) | (knowledge_bases.c.name == bindparam("name"))
+)
 
 
 class KnowledgeBases:
@@ -53,7 +58,7 @@ class KnowledgeBases:
     def get(self, name_or_id: str) -> KnowledgeBase:
         """By name or id, its counts left at 0. Raises NotFound, naming the ones that exist."""
         with self._database.read() as connection:
-            row = connection.execute(select(knowledge_bases).where(_named(name_or_id))).one_or_none()
+            row = connection.execute(_NAMED, {"name": name_or_id}).one_or_none()
             if row is None:
                 known = connection.scalars(select(knowledge_bases.c.name).order_by("name").limit(20)).all()
                 listed = f"; there are: {', '.join(known)}" if known else "; there is none yet"
@@ -74,7 +79,7 @@ class KnowledgeBases:
 
     def change(self, kb_id: str, *, name: str | None = None, description: str | None = None) -> KnowledgeBase:
         """Rename or describe anew; None leaves a field as it is."""
-        changed = {"name": name and _checked(name), "description": description}
+        changed = {"name": None if name is None else _checked(name), "description": description}
         values = {key: value for key, value in changed.items() if value is not None}
         if values:
             try:
@@ -97,10 +102,6 @@ class KnowledgeBases:
             connection.execute(delete(vectors).where(~used))
 
 
-def _named(name_or_id: str) -> ColumnElement[bool]:
-    return (knowledge_bases.c.id == name_or_id) | (knowledge_bases.c.name == name_or_id)
-
-
 def _knowledge_base(row: Row[Any]) -> KnowledgeBase:
     return KnowledgeBase(
         id=row.id,
@@ -115,6 +116,9 @@ def _knowledge_base(row: Row[Any]) -> KnowledgeBase:
 
 
 def _checked(name: str) -> str:
-    if not name.strip() or len(name) > _MAX_NAME or not name.isprintable() or "/" in name:
-        raise InvalidInput(f"a name is 1 to {_MAX_NAME} printable characters without '/'", param="name")
-    return name.strip()
+    name = name.strip()
+    if not 1 <= len(name) <= _MAX_NAME or not name.isprintable() or "/" in name or name.startswith("kb_"):
+        # An id must never be another's name; a path segment must stay one.
+        message = f"a name is 1 to {_MAX_NAME} printable characters without '/', and does not begin with kb_"
+        raise InvalidInput(message, param="name")
+    return name

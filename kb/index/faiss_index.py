@@ -1,6 +1,6 @@
 """FAISS behind the VectorIndex seam: an immutable memory-mapped base, and a small exact tail.
 
-    <folder>/MANIFEST.json    seq, fingerprint, dim, and the base's files with sizes and checksums
+    <folder>/MANIFEST.json    seq, fingerprint, dim, and the base's files with their checksums
     <folder>/<name>.faiss     the base's vectors
     <folder>/<name>.ids       their chunk ids, int64, ascending
 
@@ -8,10 +8,7 @@ What changed since the base was written lives in the tail and in a mask of remov
 rebuilt from the feed at open. The only file that imports FAISS.
 """
 
-import hashlib
-import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from kb.errors import DimensionMismatch, IndexCorrupt
+from kb.index.manifest import digest, read_manifest, sync, write_manifest
 from kb.types import Ids, Neighbours, Vectors
 
 _MANIFEST = "MANIFEST.json"
@@ -160,34 +158,28 @@ class FaissIndex:
 
     def _is_written(self, seq: int) -> bool:
         try:
-            return bool(json.loads((self._folder / _MANIFEST).read_bytes())["seq"] == seq)
-        except (FileNotFoundError, ValueError, KeyError):
+            return bool(read_manifest(self._folder / _MANIFEST)["seq"] == seq)
+        except (FileNotFoundError, IndexCorrupt):
             return False
 
     def _open(self) -> _State:
         import faiss
 
-        text = (self._folder / _MANIFEST).read_bytes()
-        try:
-            manifest = json.loads(text)
-            seq, files = int(manifest["seq"]), dict(manifest["files"])
-            same = (manifest["fingerprint"], manifest["dim"]) == (self._fingerprint, self._dim)
-        except (ValueError, KeyError, TypeError) as error:
-            raise IndexCorrupt(f"{self._folder / _MANIFEST} is damaged") from error
-        if not same:
+        manifest = read_manifest(self._folder / _MANIFEST)
+        if (manifest["fingerprint"], manifest["dim"]) != (self._fingerprint, self._dim):
             raise IndexCorrupt(f"{self._folder} was made by another embedder")
         paths = {}
-        for name, expected in files.items():
-            paths[Path(name).suffix] = path = self._folder / Path(name).name
+        for name, expected in manifest["files"].items():
+            paths[Path(name).suffix] = path = self._folder / name
             # Checked before FAISS parses a byte: on hostile or torn files its reader has overflowed.
-            if not path.is_file() or [path.stat().st_size, _digest(path)] != expected:
+            if not path.is_file() or digest(path) != expected:
                 raise IndexCorrupt(f"{path} does not match its checksum")
         ids = np.fromfile(paths[".ids"], "<i8")
         base = faiss.read_index(str(paths[".faiss"]), faiss.IO_FLAG_MMAP_IFC)
         if base.ntotal != len(ids) or base.d != self._dim:
             raise IndexCorrupt(f"{self._folder} holds {base.ntotal} vectors for {len(ids)} ids")
         empty = self._empty()
-        return _State(seq, base, ids, np.zeros(len(ids), bool), empty.tail, empty.tail_ids)
+        return _State(manifest["seq"], base, ids, np.zeros(len(ids), bool), empty.tail, empty.tail_ids)
 
     def _write(self, state: _State) -> None:
         import faiss
@@ -203,21 +195,17 @@ class FaissIndex:
         faiss.write_index(merged, str(faiss_file))
         ids[order].astype("<i8").tofile(ids_file)
         for path in (faiss_file, ids_file):
-            _sync(path)
+            sync(path)
         manifest = {
             "seq": state.seq,
             "fingerprint": self._fingerprint,
             "dim": self._dim,
-            "files": {path.name: [path.stat().st_size, _digest(path)] for path in (faiss_file, ids_file)},
+            "files": {path.name: digest(path) for path in (faiss_file, ids_file)},
         }
-        scratch = self._folder / f"{name}.tmp"
-        scratch.write_text(json.dumps(manifest), encoding="utf-8")
-        _sync(scratch)
-        scratch.replace(self._folder / _MANIFEST)
-        _sync(self._folder)
+        write_manifest(self._folder / _MANIFEST, manifest)
         self._state = self._open()
         for old in self._folder.iterdir():
-            if old.suffix in (".faiss", ".ids", ".tmp") and old.stem != name:
+            if old.suffix in (".faiss", ".ids") and old.stem != name:
                 # Another process may map it; where that forbids the removal, a later checkpoint retries.
                 try:
                     old.unlink()
@@ -240,19 +228,3 @@ def _among(ids: Ids, ascending: Ids) -> NDArray[np.bool_]:
         return np.zeros(len(ids), bool)
     at = np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)
     return np.asarray(ascending[at] == ids)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or a folder's entries, to the disk; Windows syncs folders by itself."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

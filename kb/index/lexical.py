@@ -7,18 +7,18 @@
 All processes read the same segments, so a change is applied once, by whoever needs it first.
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
+from kb.errors import IndexCorrupt
+from kb.index.manifest import digest, read_manifest, write_manifest
 from kb.types import Ids, Neighbours, Vectors
 
 # Part of the checkpoint: an index analysed otherwise is rebuilt.
@@ -26,6 +26,7 @@ _ANALYSIS = "words-lowercase-asciifold-snowball.en-1"
 # The smallest heap tantivy takes per writer; ours lives for one batch.
 _WRITER_BYTES = 30_000_000
 
+_MARK = "SEQ"
 _SEGMENT = (".del", ".fast", ".fieldnorm", ".idx", ".pos", ".store", ".term")
 
 log = logging.getLogger(__name__)
@@ -87,10 +88,8 @@ class TantivyIndex:
                     writer.add_document(document)
             writer.commit()
             writer.wait_merging_threads()
-            scratch = self._folder / "SEQ.tmp"
             mark = {"analysis": _ANALYSIS, "seq": seq, "files": self._checksums(before.files)}
-            scratch.write_text(json.dumps(mark), encoding="ascii")
-            scratch.replace(self._folder / "SEQ")
+            write_manifest(self._folder / _MARK, mark)
 
     def search(self, query: str, k: int, *, allow: Ids | None = None) -> Neighbours:
         question = self._question(query)
@@ -146,12 +145,10 @@ class TantivyIndex:
 
     def _mark(self) -> _Mark:
         try:
-            mark = json.loads((self._folder / "SEQ").read_bytes())
-            if mark["analysis"] == _ANALYSIS:
-                return _Mark(int(mark["seq"]), dict(mark["files"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            pass
-        return _Mark(0, {})
+            mark = read_manifest(self._folder / _MARK)
+        except (FileNotFoundError, IndexCorrupt):
+            return _Mark(0, {})
+        return _Mark(mark["seq"], mark["files"]) if mark["analysis"] == _ANALYSIS else _Mark(0, {})
 
     def _checksums(self, known: dict[str, str]) -> dict[str, str]:
         """By name. Segments are written once under names of their own: what is known is not read again."""
@@ -159,7 +156,7 @@ class TantivyIndex:
         for path in self._folder.iterdir():
             if path.suffix in (".json", *_SEGMENT):
                 fresh = path.suffix == ".json" or path.name not in known
-                found[path.name] = sha256(path.read_bytes()).hexdigest() if fresh else known[path.name]
+                found[path.name] = digest(path) if fresh else known[path.name]
         return found
 
     def _open(self) -> Any:

@@ -22,7 +22,6 @@ _FULL_ENOUGH = 0.5
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
-_TABLE_RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
 # A full stop ends a sentence unless a small letter follows; CJK stops need no space after them.
 _SENTENCE_END = re.compile(r"(?:[.!?…]['\"”’»)\]]*\s+(?![a-zäöüß])|[。！？]\s*)")
 
@@ -104,8 +103,8 @@ class _Context:
     """What stands above a piece: title, headings and a table's header row, cut to a token budget."""
 
     def __init__(self, document: Document, title: str, token_starts: TokenStarts, budget: int) -> None:
-        self.headings = document.headings
         self.starts = [heading.start for heading in document.headings]
+        self.paths = list(_paths(document.headings))
         self.title = title
         self.token_starts = token_starts
         self.budget = budget
@@ -113,7 +112,8 @@ class _Context:
 
     def of(self, piece: _Block) -> tuple[str | None, str]:
         """The heading path of a piece, and the text to embed before it."""
-        above = _path(self.headings[: bisect_right(self.starts, piece.start)])
+        at = bisect_right(self.starts, piece.start)
+        above = self.paths[at - 1] if at else ()
         shown = " > ".join(heading.title for heading in above) or None
         names = [heading.title for heading in above if heading.start != piece.start]
         if self.title and self.title not in names[:1] and shown != self.title:
@@ -135,15 +135,14 @@ class _Context:
         return self.fitted[before]
 
 
-def _path(headings: Sequence[Heading]) -> list[Heading]:
-    """The headings that enclose the end of this sequence, outermost first."""
-    path: list[Heading] = []
-    for heading in reversed(headings):
-        if not path or heading.level < path[0].level:
-            path.insert(0, heading)
-            if heading.level == 1:
-                break
-    return path
+def _paths(headings: Sequence[Heading]) -> Iterator[tuple[Heading, ...]]:
+    """For each heading the ones that enclose it, outermost first, and itself."""
+    path: tuple[Heading, ...] = ()
+    for heading in headings:
+        while path and path[-1].level >= heading.level:
+            path = path[:-1]
+        path = (*path, heading)
+        yield path
 
 
 def _pieces(document: Document, tokens: _Tokens, policy: ChunkingPolicy) -> Iterator[_Block]:
@@ -176,7 +175,7 @@ def _blocks(document: Document) -> Iterator[_Block]:
             header = ""
             if len(run) > 2 and rich and "|" in text[start : run[0][1]]:
                 rule = text[run[1][0] : run[1][1]]
-                if "-" in rule and _TABLE_RULE.match(rule):
+                if "-" in rule and not rule.strip("|:- \t"):
                     kind, header = "table", text[start : run[0][1]].strip()
             yield _Block(start, end, kind, header)
             run.clear()

@@ -10,7 +10,7 @@ from kb.catalog.documents import Documents
 from kb.errors import InvalidInput
 from kb.search.fuse import fuse
 from kb.search.live import LiveIndexes
-from kb.types import Filter, Hit, Ids, KnowledgeBase, Mode, SearchResult, Vectors
+from kb.types import Filter, Ids, KnowledgeBase, Mode, SearchResult, Vectors, is_unicode
 
 MAX_TOP_K = 1000
 MAX_QUERY = 8192
@@ -162,6 +162,8 @@ def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> N
         )
     if not query.strip():
         raise InvalidInput("the query is empty", param="query")
+    if not is_unicode(query):
+        raise InvalidInput("the query must be valid Unicode", param="query")
     if len(query) > MAX_QUERY:
         raise InvalidInput(
             f"the query has {len(query)} characters; at most {MAX_QUERY} are allowed", param="query"
@@ -170,6 +172,3 @@ def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> N
         raise InvalidInput(f"top_k must be 1 to {MAX_TOP_K}", param="top_k")
     if mode not in _MODES:
         raise InvalidInput(f"mode must be one of {', '.join(_MODES)}", param="mode")
-
-
-__all__ = ["MAX_QUERY", "MAX_TOP_K", "Hit", "SearchCore"]

@@ -5,10 +5,11 @@
 {"type": "and|or", "filters": [ … ]}
 """
 
+from math import isfinite
 from typing import Any, cast
 
 from kb.errors import InvalidFilter
-from kb.types import AttributeValue, Comparison, Compound, Filter
+from kb.types import AttributeValue, Comparison, Compound, Filter, is_unicode
 
 _ONE = ("eq", "ne", "gt", "gte", "lt", "lte")
 _SEVERAL = ("in", "nin")
@@ -46,7 +47,7 @@ def _parse(given: object, at: str, depth: int, parts: list[int]) -> Filter:
         raise InvalidFilter(f"{at}.type must be one of {allowed}", param=f"{at}.type")
     _only(given, {"type", "key", "value"}, at)
     key = given.get("key")
-    if not isinstance(key, str) or not key:
+    if not isinstance(key, str) or not key or not is_unicode(key):
         raise InvalidFilter(f"{at}.key must name an attribute", param=f"{at}.key")
     return Comparison(cast(Any, kind), key, _value(kind, given.get("value"), f"{at}.value"))
 
@@ -63,8 +64,10 @@ def _value(kind: str, value: object, at: str) -> AttributeValue | tuple[Attribut
 
 
 def _scalar(value: object, at: str) -> AttributeValue:
-    if not isinstance(value, str | int | float | bool) or value != value:
+    if not isinstance(value, str | int | float | bool) or (isinstance(value, float) and not isfinite(value)):
         raise InvalidFilter(f"{at} must be a string, a number or a boolean", param=at)
+    if isinstance(value, str) and not is_unicode(value):
+        raise InvalidFilter(f"{at} must be valid Unicode", param=at)
     if isinstance(value, int) and abs(value) > 2**53:
         raise InvalidFilter(f"{at} must be within ±2^53, where numbers are exact", param=at)
     return value
