@@ -42,7 +42,7 @@ class _Block:
 
 def default_policy(max_tokens: int) -> ChunkingPolicy:
     """The measured best (benchmarks/README.md, "Chunk size"), within what the model can read."""
-    return ChunkingPolicy(size=min(200, max(1, max_tokens - CONTEXT_TOKENS)), overlap=0)
+    return ChunkingPolicy(size=min(120, max(16, max_tokens - CONTEXT_TOKENS)), overlap=0)
 
 
 def check_policy(policy: ChunkingPolicy, max_tokens: int) -> None:
