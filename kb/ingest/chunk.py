@@ -23,7 +23,7 @@ _FULL_ENOUGH = 0.5
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
 # A full stop ends a sentence unless a small letter follows; CJK stops need no space after them.
-_SENTENCE_END = re.compile(r"(?:[.!?…]['\"”’»)\]]*\s+(?![a-zäöüß])|[。！？]\s*)")
+_SENTENCE_END = re.compile(r"(?:[.!?…]['\"”’»)\]]*+\s++(?![a-zäöüß])|[。！？]\s*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +170,8 @@ def _blocks(document: Document) -> Iterator[_Block]:
     fence = ""
 
     def close(kind: str = "paragraph") -> Iterator[_Block]:
+        while run and run[-1][0] == run[-1][1]:
+            run.pop()
         if run:
             start, end = run[0][0], run[-1][1]
             header = ""

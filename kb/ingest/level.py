@@ -1,5 +1,6 @@
 """Brings a knowledge base level with a source: new files go in, moved ones follow, gone ones leave."""
 
+import json
 from collections.abc import Callable, Sequence
 
 from kb.catalog import Catalog
@@ -43,7 +44,11 @@ def level(
         catalog.store.remove(kb_id, todo.gone)
     if attributes is not None:
         present = {*todo.unchanged, *(content_id for content_id, _ in todo.renamed)}
-        stale = {old.content_id for old in known.values() if dict(old.attributes) != dict(attributes)}
+        # As JSON: to Python 1 and true are equal.
+        wanted = json.dumps(attributes, sort_keys=True)
+        stale = {
+            old.content_id for old in known.values() if json.dumps(old.attributes, sort_keys=True) != wanted
+        }
         catalog.store.set_attributes(kb_id, dict.fromkeys(present & stale, attributes))
     incoming = [(file, attributes or {}) for file in todo.added]
     incoming += [

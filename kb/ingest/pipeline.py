@@ -80,12 +80,12 @@ class Pipeline:
     ) -> None:
         """Take in every file, a batch at a time; one that fails is noted and the others go on.
 
-        progress: called with documents done and texts embedded so far. What a returned batch
+        progress: called with documents settled and texts embedded so far. What a returned batch
         committed stays, whatever happens afterwards.
         """
         batch: list[NewVersion] = []
-        texts = characters = done = 0
-        for file, attributes in files:
+        number = done = texts = characters = 0
+        for number, (file, attributes) in enumerate(files, 1):
             try:
                 version = self._version(file, attributes)
             except DocumentRefused as error:
@@ -97,11 +97,11 @@ class Pipeline:
                 texts += len(version.chunks)
                 characters += len(version.document.text)
             if texts >= _BATCH_TEXTS or len(batch) >= _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
-                done += self._commit(batch, tally, partial(progress, done))
-                batch, texts, characters = [], 0, 0
+                self._commit(batch, tally, partial(progress, done))
+                batch, texts, characters, done = [], 0, 0, number
             progress(done, tally.embedded)
-        done += self._commit(batch, tally, partial(progress, done))
-        progress(done, tally.embedded)
+        self._commit(batch, tally, partial(progress, done))
+        progress(number, tally.embedded)
 
     def refuse(self, failure: Failure, tally: Tally) -> None:
         """Quarantine a document with its reason."""
@@ -128,9 +128,9 @@ class Pipeline:
             attributes=attributes,
         )
 
-    def _commit(self, batch: list[NewVersion], tally: Tally, embedding: Callable[[int], None]) -> int:
+    def _commit(self, batch: list[NewVersion], tally: Tally, embedding: Callable[[int], None]) -> None:
         if not batch:
-            return 0
+            return
         by_hash = {text_hash(text): text for version in batch for text in version.embedded_texts()}
         before = tally.embedded
         while True:
@@ -149,7 +149,6 @@ class Pipeline:
         tally.added += sum(not one.replaced for one in committed)
         tally.chunks += sum(len(version.chunks) for version in batch)
         tally.reused += max(0, len(by_hash) - (tally.embedded - before))
-        return len(batch)
 
     def _embed(
         self, by_hash: Mapping[bytes, str], tally: Tally, embedding: Callable[[int], None]

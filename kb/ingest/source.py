@@ -8,7 +8,7 @@ from typing import Protocol
 
 from kb.catalog.documents import Known
 from kb.errors import InvalidInput
-from kb.types import Failure
+from kb.types import Failure, is_unicode
 
 
 class Incoming(Protocol):
@@ -95,8 +95,14 @@ def plan(files: Sequence[Incoming], known: Mapping[str, Known], *, whole: bool) 
     made = Plan()
     present = {file.uri for file in files}
     missing = {uri: old for uri, old in known.items() if uri not in present} if whole else {}
-    moved_from = {old.sha256: uri for uri, old in missing.items()}
+    moved_from: dict[str, list[str]] = {}
+    for uri, old in missing.items():
+        moved_from.setdefault(old.sha256, []).append(uri)
     for file in files:
+        if not is_unicode(file.uri):
+            shown = file.uri.encode("utf-8", "backslashreplace").decode()
+            made.unreadable.append(Failure(shown, "its name is not valid Unicode; rename it"))
+            continue
         try:
             sha256 = file.sha256()
         except OSError as error:
@@ -108,8 +114,8 @@ def plan(files: Sequence[Incoming], known: Mapping[str, Known], *, whole: bool) 
                 made.unchanged.append(old.content_id)
             else:
                 made.changed.append(file)
-        elif sha256 in moved_from:
-            made.renamed.append((missing.pop(moved_from.pop(sha256)).content_id, file))
+        elif moved_from.get(sha256):
+            made.renamed.append((missing.pop(moved_from[sha256].pop(0)).content_id, file))
         else:
             made.added.append(file)
     made.gone.extend(old.content_id for old in missing.values())
