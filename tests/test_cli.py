@@ -1,0 +1,227 @@
+"""The command line, as a shell sees it: output, exit codes, and what `--json` prints."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kb.catalog import Catalog
+from kb.catalog.database import Database
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
+    """A data folder for the whole module."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "models").symlink_to(models)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kb(data: Path) -> Run:
+    """Run `kb` in a process of its own."""
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kb.cli", *arguments],
+            env={**os.environ, "KB_DATA_DIR": str(data), "COLUMNS": "200", **more},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three good files and a broken one."""
+    docs = tmp_path_factory.mktemp("docs")
+    (docs / "pump.md").write_text("# Pump\n\nThe pump is started with the green lever.\n")
+    (docs / "sub").mkdir()
+    (docs / "sub" / "valve.txt").write_text("The valve closes at 12 bar.\n")
+    (docs / "menu.csv").write_text("day,meal\nMonday,soup\nTuesday,fish\n")
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.7\nnothing else")
+    return docs
+
+
+@pytest.fixture(scope="module")
+def ingested(kb: Run, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The folder, taken into `plant`."""
+    return kb("ingest", str(folder), "--kb", "plant", "--attributes", "site=north", "--attributes", "year=2024", "--json")
+
+
+def test_ingest_prints_counts_and_says_by_its_exit_code_that_a_file_was_refused(
+    ingested: subprocess.CompletedProcess[str],
+) -> None:
+    """The good files are in, the broken one is named with its reason, the exit code is 3."""
+    counts = json.loads(ingested.stdout)
+    assert (counts["documents"], counts["chunks"], counts["embedded"], counts["reused"]) == (3, 3, 3, 0)
+    assert (counts["failed"], [failure["uri"] for failure in counts["failures"]]) == (1, ["broken.pdf"])
+    assert counts["seconds"] > 0
+    assert ingested.returncode == 3
+
+
+def test_a_second_ingest_embeds_nothing(
+    kb: Run, folder: Path, ingested: subprocess.CompletedProcess[str]
+) -> None:
+    """Nothing changed, so nothing is done; the broken file is tried and refused again."""
+    done = kb("ingest", str(folder), "--kb", "plant", "--json")
+    counts = json.loads(done.stdout)
+    assert (counts["documents"], counts["unchanged"], counts["embedded"], counts["failed"]) == (3, 3, 0, 1)
+    assert done.returncode == 3
+
+
+def test_search_prints_the_shape_of_the_http_answer(
+    kb: Run, ingested: subprocess.CompletedProcess[str]
+) -> None:
+    """Hits with exact spans, scores by part, attributes; and timings."""
+    done = kb("search", "How do I start the pump?", "--kb", "plant", "-k", "2", "--json")
+    answer = json.loads(done.stdout)
+    hit = answer["hits"][0]
+    assert set(hit) == {
+        "attributes", "chunk_id", "content_id", "content_version_id", "end", "heading", "knowledge_base_id",
+        "page", "score", "scores", "start", "text", "title", "uri",
+    }  # fmt: skip
+    assert (hit["uri"], hit["title"], hit["heading"]) == ("pump.md", "Pump", "Pump")
+    assert hit["text"] == "# Pump\n\nThe pump is started with the green lever."
+    assert (hit["start"], hit["end"]) == (0, len(hit["text"]))
+    assert hit["attributes"] == {"site": "north", "year": 2024}
+    assert set(hit["scores"]) == {"dense", "lexical"}
+    assert (len(answer["hits"]), answer["timings_ms"]["total"] > 0, done.returncode) == (2, True, 0)
+
+
+@pytest.mark.parametrize(
+    ("where", "uris"),
+    [
+        ('{"type":"eq","key":"site","value":"north"}', {"pump.md", "sub/valve.txt", "menu.csv"}),
+        ('{"type":"gt","key":"year","value":2024}', set()),
+    ],
+)
+def test_search_filters(
+    kb: Run, ingested: subprocess.CompletedProcess[str], where: str, uris: set[str]
+) -> None:
+    """A filter keeps exactly the documents that satisfy it."""
+    done = kb("search", "valve", "--kb", "plant", "--mode", "dense", "--filter", where, "--json")
+    assert {hit["uri"] for hit in json.loads(done.stdout)["hits"]} == uris
+
+
+def test_people_read_title_place_and_text(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+    """Without --json a hit shows where it stands and what it says."""
+    done = kb("search", "valve pressure", "--kb", "plant", "--mode", "lexical")
+    assert "sub/valve.txt  [0:27]" in done.stdout
+    assert "The valve closes at 12 bar." in done.stdout
+
+
+def test_list_and_show(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+    """Both name the knowledge base with its counts; show lists what was refused."""
+    listed = json.loads(kb("list", "--json").stdout)["data"]
+    assert [(one["name"], one["documents"], one["chunks"]) for one in listed] == [("plant", 3, 3)]
+    shown = json.loads(kb("show", "plant", "--json").stdout)
+    assert (shown["id"], shown["failures"][0]["uri"]) == (listed[0]["id"], "broken.pdf")
+    assert "plant" in kb("list").stdout
+    assert "refused broken.pdf" in kb("show", "plant").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (("search", "x", "--kb", "nowhere"), "no knowledge base 'nowhere'", 1),
+        (("search", " ", "--kb", "plant"), "the query is empty", 1),
+        (("search", "x" * 9000, "--kb", "plant"), "at most 8192", 1),
+        (("search", "x", "--kb", "plant", "-k", "0"), "top_k must be 1 to 1000", 1),
+        (("search", "x", "--kb", "plant", "-k", "1001"), "top_k must be 1 to 1000", 1),
+        (("search", "x", "--kb", "plant", "--mode", "magic"), "magic", 2),
+        (("search", "x", "--kb", "plant", "--filter", "{"), "filter is not JSON", 1),
+        (("search", "x", "--kb", "plant", "--filter", '{"type":"eq","value":1}'), "filter.key", 1),
+        (("ingest", "no/such/folder", "--kb", "plant"), "does not exist", 1),
+        (("show", "nowhere"), "there are: plant", 1),
+        (("delete", "plant"), "say --yes", 1),
+        (("eval", "no/such/folder"), "qrels.tsv is missing", 1),
+        (("serve", "--host", "0.0.0.0"), "kb keys create", 1),
+        (("keys", "delete", "key_1"), "no key 'key_1'", 1),
+        (("ingest", "x", "--kb", "plant", "--attributes", "novalue"), "key=value", 2),
+    ],
+)
+def test_bad_input_gets_a_message_and_an_exit_code(
+    kb: Run, ingested: subprocess.CompletedProcess[str], arguments: tuple[str, ...], message: str, code: int
+) -> None:
+    """Nobody sees a traceback."""
+    done = kb(*arguments)
+    assert (message in done.stderr, done.returncode) == (True, code), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_errors_are_json_when_asked(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+    """A script reads the same shape that HTTP answers."""
+    done = kb("search", "x", "--kb", "plant", "-k", "0", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (error["param"], error["type"], done.returncode) == ("top_k", "InvalidInput", 1)
+
+
+def test_an_empty_folder_changes_nothing(
+    kb: Run, tmp_path: Path, ingested: subprocess.CompletedProcess[str]
+) -> None:
+    """An unmounted disk must not empty a knowledge base."""
+    done = kb("ingest", str(tmp_path), "--kb", "plant")
+    assert (done.returncode, "holds no files" in done.stderr) == (1, True)
+    assert json.loads(kb("show", "plant", "--json").stdout)["documents"] == 3
+
+
+def test_a_second_server_on_the_folder_is_refused(kb: Run, data: Path) -> None:
+    """One server a data folder; the message says what to do."""
+    from filelock import FileLock
+
+    data.mkdir(exist_ok=True)
+    with FileLock(data / "serve.lock"):
+        done = kb("serve", "--port", "1")
+    assert (done.returncode, "runs on" in done.stderr) == (1, True)
+
+
+def test_keys_are_shown_once(kb: Run, data: Path) -> None:
+    """The secret is printed when made, admits, and is stored nowhere."""
+    made = json.loads(kb("keys", "create", "laptop", "--json").stdout)
+    assert made["key"].startswith("kb_")
+    listed = json.loads(kb("keys", "list", "--json").stdout)["data"]
+    assert [(one["id"], one["name"]) for one in listed] == [(made["id"], "laptop")]
+    assert made["key"].encode() not in b"".join(path.read_bytes() for path in data.glob("catalog.db*"))
+    catalog = Catalog(f"sqlite:///{data / 'catalog.db'}")
+    assert catalog.keys.admits(made["key"])
+    catalog.close()
+    assert kb("keys", "delete", made["id"]).returncode == 0
+    assert json.loads(kb("keys", "list", "--json").stdout)["data"] == []
+
+
+def test_delete_removes_everything(kb: Run, data: Path, folder: Path) -> None:
+    """Rows, texts and index files of a deleted knowledge base are gone."""
+    kb("ingest", str(folder / "sub"), "--kb", "gone")
+    kb_id = json.loads(kb("show", "gone", "--json").stdout)["id"]
+    assert (data / "indexes" / kb_id).is_dir()
+    assert kb("delete", "gone", "--yes").returncode == 0
+    assert kb("show", "gone").returncode == 1
+    assert not (data / "indexes" / kb_id).exists()
+    database = Database(f"sqlite:///{data / 'catalog.db'}")
+    with database.read() as connection:
+        left = connection.exec_driver_sql("SELECT count(*) FROM contents WHERE kb_id = ?", (kb_id,)).scalar()
+    database.close()
+    assert left == 0
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`kb --help` stays quick because these stay out."""
+    code = (
+        "import sys\nfrom kb.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'sqlalchemy', 'torch', 'faiss', 'onnxruntime', 'fastapi', 'tantivy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

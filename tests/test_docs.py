@@ -1,0 +1,70 @@
+"""The documentation says what there is: commands, options, settings, endpoints, exports."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import kb
+from kb.cli import app
+from kb.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> dict[str, object]:
+    """Every command by the words that call it."""
+    root = typer.main.get_command(app)
+    found: dict[str, object] = {}
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        for inner, nested in getattr(command, "commands", {}).items():
+            found[f"{name} {inner}"] = nested
+        if not hasattr(command, "commands"):
+            found[name] = command
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_command_is_in_the_readme(name: str) -> None:
+    """By the words that call it."""
+    assert f"`kb {name}" in README or f"kb {name}" in README
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_option_is_in_the_readme_or_explains_itself(name: str) -> None:
+    """The long form stands in the README, or the option has a help text of its own."""
+    for parameter in commands()[name].params:  # type: ignore[attr-defined]
+        if parameter.param_type_name == "option" and parameter.name != "help":
+            assert parameter.help or parameter.opts[0] in README, (name, parameter.opts)
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    """Whatever the code reads from the environment."""
+    read = set()
+    for path in [*(ROOT / "kb").rglob("*.py"), *(ROOT / "api").rglob("*.py")]:
+        read |= set(re.findall(r"\bKB_[A-Z_]+\b", path.read_text(encoding="utf-8")))
+    assert {"KB_DATA_DIR", "KB_MODEL"} <= read
+    assert {name for name in read if f"`{name}`" not in README} == set()
+    assert Settings.read("x", {"KB_THREADS": "3"}).threads == 3
+
+
+def test_every_export_resolves() -> None:
+    """`kb.__all__` is true."""
+    assert all(getattr(kb, name) is not None for name in kb.__all__)
+
+
+def test_every_file_that_a_page_links_to_is_there() -> None:
+    """No dead link inside the project."""
+    for page in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (ROOT / target).exists(), (page.name, target)
+
+
+def test_the_map_in_architecture_names_every_room() -> None:
+    """Each file of kb/ stands in the map."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rooms = [path for path in (ROOT / "kb").rglob("*.py") if "migrations" not in path.parts]
+    missing = [path.name for path in rooms if path.name not in text and path.parent.name != "formats"]
+    assert [name for name in missing if name != "__init__.py"] == []
