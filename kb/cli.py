@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SOME_REFUSED = 3
 _INTERRUPTED = 130
+# A stop waits this long for answers under way; what a client waits for in the background is a job, and safe.
+_GRACE_SECONDS = 10
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
@@ -225,8 +228,19 @@ def serve(
             f"curl -s http://{shown}:{port}/v1/knowledge_bases/{name}/search "
             f"-H 'content-type: application/json' -d '{body}'"
         )
+        if workers > 1:
+            # Where the processes add up their metrics; counters of an earlier run do not belong there.
+            shutil.rmtree(folder / "metrics", ignore_errors=True)
+            (folder / "metrics").mkdir()
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
         uvicorn.run(
-            "api.app:from_environment", factory=True, host=host, port=port, workers=workers, access_log=False
+            "api.app:from_environment",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
         )
 
 

@@ -60,6 +60,7 @@ class Service:
         self.jobs = JobRunner(self.catalog.jobs, self._run_job, settings.data_dir / "jobs.lock")
         self._search = SearchCore(self.catalog.documents, self._embed_query, self._live)
         self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
         self._embedders: dict[str, Embedder] = {}
         self._batchers: dict[str, QueryBatcher] = {}
         self._indexes: dict[str, LiveIndexes] = {}
@@ -185,7 +186,7 @@ class Service:
         for at, file in enumerate(files):
             if not file.name.strip() or len(file.name) > 512 or not is_unicode(file.name):
                 raise InvalidInput("a document's name is 1 to 512 characters", param=f"documents.{at}.name")
-            checked(file.attributes)
+            checked(file.attributes, at=f"documents.{at}.attributes")
         job = self.catalog.jobs.create(target.id, files)
         self.jobs.notify()
         return job
@@ -241,7 +242,10 @@ class Service:
 
     def embedder(self, model: str) -> Embedder:
         """A model by name or path, loaded once; exported first if this data folder never used it."""
+        # A lock per model: an export of half a minute must not hold up searches with another.
         with self._lock:
+            loading = self._loading.setdefault(model, threading.Lock())
+        with loading:
             if model not in self._embedders:
                 from kb.embed.runtime import OnnxEmbedder
 

@@ -22,13 +22,13 @@ _ORDER: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def checked(given: Mapping[str, object]) -> Attributes:
-    """The attributes, or InvalidInput naming the key that breaks a limit."""
+def checked(given: Mapping[str, object], *, at: str = "attributes") -> Attributes:
+    """The attributes, or InvalidInput whose `param` is `at` and the key that breaks a limit."""
     if len(given) > _MAX_KEYS:
-        raise InvalidInput(f"at most {_MAX_KEYS} attributes a document, not {len(given)}", param="attributes")
+        raise InvalidInput(f"at most {_MAX_KEYS} attributes a document, not {len(given)}", param=at)
     good: dict[str, AttributeValue] = {}
     for key, value in given.items():
-        where = f"attributes.{key}"
+        where = f"{at}.{key}"
         if not 1 <= len(key) <= _MAX_KEY:
             raise InvalidInput(f"an attribute's key is 1 to {_MAX_KEY} characters", param=where)
         if not isinstance(value, str | int | float | bool):

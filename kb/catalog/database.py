@@ -34,7 +34,14 @@ class Database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"module": _sqlite_module()} if self._sqlite else {"pool_pre_ping": True}
         # Threads of a busy server wait in their own queue, not for a connection.
-        self.engine = create_engine(parsed, pool_size=16, max_overflow=48, **options)
+        self.engine = create_engine(
+            parsed,
+            pool_size=16,
+            max_overflow=48,
+            # Parameters are people's texts: an error must not carry them into a log.
+            hide_parameters=True,
+            **options,
+        )
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)

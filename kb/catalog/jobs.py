@@ -69,16 +69,17 @@ class Jobs:
             return [JobFile(row.name, row.data, row.attributes) for row in connection.execute(query)]
 
     def finish(self, job_id: str, *, report: IngestReport | None = None, error: str | None = None) -> None:
-        """Close a job with its report, or with the reason it failed; its bytes are dropped."""
+        """Close a job: with its report, and then its bytes are dropped; or with the reason it failed."""
         with self._database.write() as connection:
             values = {
-                "status": "failed" if error else "succeeded",
+                "status": "succeeded" if error is None else "failed",
                 "report": asdict(report) if report else None,
                 "error": error,
                 "finished_at": now(),
             }
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
-            connection.execute(delete(job_files).where(job_files.c.job_id == job_id))
+            if error is None:
+                connection.execute(delete(job_files).where(job_files.c.job_id == job_id))
 
 
 def _job(row: Row[Any]) -> Job:

@@ -15,6 +15,7 @@ import sentence_transformers
 import torch
 
 from kb.embed.folder import ExportedModel, fingerprint, sha256_of
+from kb.embed.runtime import OnnxEmbedder
 
 # Short, long beyond any usual limit, and not English: what a wrong mask, cut or pooling would change.
 _PROBES = [
@@ -86,6 +87,7 @@ def export(source: Path, folder: Path, state: str) -> None:
             probe_texts=_PROBES,
             probe_vectors=[[float(x) for x in row] for row in vectors],
         ).write(made)
+        OnnxEmbedder(made).verify(range(len(_PROBES)))
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
 

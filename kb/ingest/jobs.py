@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from kb.catalog.jobs import Jobs
-from kb.errors import KbError
+from kb.errors import Interrupted, KbError, ModelUnavailable, StorageFull
 from kb.types import IngestReport, Job
 
 # How soon a job is seen that another process accepted; one's own are seen at once.
@@ -44,8 +45,8 @@ class JobRunner:
     def wait(self, job_id: str) -> Job:
         """Block until a job is done, whichever process does it."""
         self.notify()
-        while (job := self._jobs.get(job_id)).finished_at is None and not self._stopping:
-            with self._finished:
+        with self._finished:
+            while (job := self._jobs.get(job_id)).finished_at is None and not self._stopping:
                 self._finished.wait(_LOOK_SECONDS / 4)
         return job
 
@@ -72,21 +73,27 @@ class JobRunner:
     def _work_while_leading(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            for job in self._jobs.waiting():
-                if not self._stopping:
-                    self._do(job)
+            try:
+                for job in self._jobs.waiting():
+                    if not self._stopping:
+                        self._do(job)
+            except (StorageFull, ModelUnavailable, OSError, SQLAlchemyError) as error:
+                # The job is accepted and stays so: these pass, and then it is tried again.
+                log.error("jobs wait: %s", error)
             self._wake.wait(_LOOK_SECONDS)
 
     def _do(self, job: Job) -> None:
         try:
             report = self._run(job)
+        except (StorageFull, ModelUnavailable, OSError, SQLAlchemyError):
+            raise
+        except Interrupted:
+            return
         except KbError as error:
-            if self._stopping:
-                return
             log.warning("job %s failed: %s", job.id, error)
             self._jobs.finish(job.id, error=str(error))
         except Exception as error:
-            # The thread must outlive one bad job; the log has the trace, the job its reason.
+            # The thread must outlive one bad job; the log has the trace, the job its reason and its files.
             log.exception("job %s failed", job.id)
             self._jobs.finish(job.id, error=f"internal error: {type(error).__name__}: {error}")
         else:

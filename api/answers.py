@@ -1,0 +1,215 @@
+"""What callers get: the shapes in OpenAPI, and the frozen nouns of `kb` in those shapes.
+
+The models describe and are never run: an answer is built from the noun and encoded once, in the thread
+that did the work. `dataclasses.asdict` gives the same shape, and copies every value on the way.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from operator import attrgetter
+from typing import Any, Literal
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from kb import types
+from kb.types import AttributeValue
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_HIT = tuple(field.name for field in fields(types.Hit))
+_of_hit = attrgetter(*_HIT)
+
+
+def respond(
+    value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON response."""
+    return Response(_encode(value).encode(), status, headers=headers, media_type="application/json")
+
+
+def knowledge_base(kb: types.KnowledgeBase) -> dict[str, Any]:
+    """A `KnowledgeBase`."""
+    shown = asdict(kb)
+    chunking = shown.pop("chunking")
+    return {**shown, "chunk_size": chunking["size"], "chunk_overlap": chunking["overlap"]}
+
+
+def document(content: types.Content) -> dict[str, Any]:
+    """A `Document`."""
+    shown = asdict(content)
+    return {"id": shown.pop("id"), "content_version_id": shown.pop("version_id"), **shown}
+
+
+def job(done: types.Job) -> dict[str, Any]:
+    """A `Job`."""
+    shown = asdict(done)
+    if done.report:
+        shown["report"]["failed"] = done.report.failed
+    return shown
+
+
+def search(result: types.SearchResult) -> dict[str, Any]:
+    """A `SearchAnswer`."""
+    hits = [dict(zip(_HIT, _of_hit(hit), strict=True)) for hit in result.hits]
+    return {"hits": hits, "timings_ms": result.timings_ms}
+
+
+class Answer(BaseModel):
+    """A shape for OpenAPI; built when that is first asked for."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class KnowledgeBase(Answer):
+    """A named collection of documents under one embedder."""
+
+    id: str = Field(examples=["kb_0199f3c2a7de7b2f9a4c1d2e3f405162"])
+    name: str = Field(examples=["handbook"])
+    description: str = Field(examples=["How the plant is run"])
+    embedder: str = Field(examples=["all-MiniLM-L6-v2"])
+    fingerprint: str = Field(
+        examples=["9f2c4b7d1e0a58364f7b2d9c1a6e8054"], description="Names the model's exact state."
+    )
+    dim: int = Field(examples=[384])
+    chunk_size: int | None = Field(examples=[200], description="null where documents are kept whole.")
+    chunk_overlap: int = Field(examples=[0])
+    documents: int = Field(examples=[25])
+    chunks: int = Field(examples=[310])
+    created_at: str = Field(examples=["2025-10-17T09:30:00.000Z"])
+
+
+class KnowledgeBases(Answer):
+    """All of them, by name."""
+
+    data: list[KnowledgeBase]
+
+
+class Deleted(Answer):
+    """What is gone."""
+
+    id: str = Field(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+    deleted: Literal[True] = True
+
+
+class Document(Answer):
+    """A document; `content_version_id` is the version that is searched now."""
+
+    id: str = Field(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+    content_version_id: str = Field(examples=["ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"])
+    uri: str = Field(examples=["operations/startup.md"])
+    title: str = Field(examples=["Starting the plant"])
+    media_type: str = Field(examples=["text/markdown"])
+    byte_size: int = Field(examples=[5120])
+    characters: int = Field(examples=[5080])
+    chunks: int = Field(examples=[8])
+    attributes: dict[str, AttributeValue] = Field(examples=[{"team": "operations"}])
+    created_at: str = Field(examples=["2025-10-17T09:31:00.000Z"])
+
+
+class Documents(Answer):
+    """A page of documents; ask on with `after` set to the last id while `has_more`."""
+
+    data: list[Document]
+    has_more: bool = Field(examples=[False])
+
+
+class Failure(Answer):
+    """A document that was refused, and why."""
+
+    uri: str = Field(examples=["scan.pdf"])
+    reason: str = Field(examples=["no text: the pages are scanned images without a text layer"])
+
+
+class Failures(Answer):
+    """The quarantine of a knowledge base."""
+
+    data: list[Failure]
+
+
+class IngestReport(Answer):
+    """Counts of one ingest. `embedded` and `reused` count distinct texts."""
+
+    documents: int = Field(examples=[1])
+    added: int = Field(examples=[1])
+    changed: int = Field(examples=[0])
+    renamed: int = Field(examples=[0])
+    unchanged: int = Field(examples=[0])
+    removed: int = Field(examples=[0])
+    chunks: int = Field(examples=[8])
+    embedded: int = Field(examples=[8])
+    reused: int = Field(examples=[0])
+    failures: list[Failure] = Field(examples=[[]])
+    seconds: float = Field(examples=[0.21])
+    failed: int = Field(examples=[0])
+
+
+class Job(Answer):
+    """Documents that were accepted; `report` and `finished_at` are there once it is done."""
+
+    id: str = Field(examples=["job_0199f3c2c3e87f5a8b1c2d3e4f506172"])
+    knowledge_base_id: str = Field(examples=["kb_0199f3c2a7de7b2f9a4c1d2e3f405162"])
+    status: Literal["queued", "running", "succeeded", "failed"] = Field(examples=["succeeded"])
+    files: int = Field(examples=[1])
+    report: IngestReport | None
+    error: str | None = Field(examples=[None])
+    created_at: str = Field(examples=["2025-10-17T09:31:00.000Z"])
+    finished_at: str | None = Field(examples=["2025-10-17T09:31:00.300Z"])
+
+
+class Hit(Answer):
+    """A passage that answers. `GET /v1/contents/{content_version_id}?start&end` gives `text` again."""
+
+    knowledge_base_id: str = Field(examples=["kb_0199f3c2a7de7b2f9a4c1d2e3f405162"])
+    chunk_id: int = Field(examples=[42])
+    content_version_id: str = Field(examples=["ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"])
+    content_id: str = Field(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+    title: str = Field(examples=["Starting the plant"])
+    uri: str = Field(examples=["operations/startup.md"])
+    text: str = Field(examples=["Open the valve first, then start the pump."])
+    start: int = Field(examples=[512], description="In Unicode code points of the version's text.")
+    end: int = Field(examples=[554], description="Exclusive.")
+    page: int | None = Field(examples=[3])
+    heading: str | None = Field(examples=["Starting the plant > Pump"])
+    score: float = Field(examples=[3.1])
+    scores: dict[str, float] = Field(examples=[{"dense": 0.71, "lexical": 9.4}])
+    attributes: dict[str, AttributeValue] = Field(examples=[{"team": "operations"}])
+
+
+class SearchAnswer(Answer):
+    """Hits, best first, and where the time went."""
+
+    hits: list[Hit]
+    timings_ms: dict[str, float] = Field(
+        examples=[{"embed": 2.9, "dense": 0.2, "lexical": 0.4, "total": 4.2}]
+    )
+
+
+class Text(Answer):
+    """A span of a version's text: `text` is exactly text[start:end]."""
+
+    content_version_id: str = Field(examples=["ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"])
+    start: int = Field(examples=[512])
+    end: int = Field(examples=[554])
+    text: str = Field(examples=["Open the valve first, then start the pump."])
+
+
+class Status(Answer):
+    """Alive, or ready."""
+
+    status: str = Field(examples=["ok"])
+
+
+class ErrorDetail(Answer):
+    """What went wrong. `code` is stable; `param` is the field at fault, in dotted form."""
+
+    message: str = Field(examples=["top_k: Input should be less than or equal to 1000"])
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(examples=["top_k"])
+    code: str = Field(examples=["invalid_input"])
+
+
+class Error(Answer):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail

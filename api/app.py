@@ -1,0 +1,91 @@
+"""The application: `create_app(settings)` wires it, uvicorn calls `from_environment`."""
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI
+
+import kb
+from api import docs, errors, openapi
+from api.auth import Gate, Keyring
+from api.metrics import Metrics
+from api.routes import contents, documents, health, jobs, knowledge_bases, search
+from api.trace import Trace
+from kb.errors import KbError
+from kb.service import Service
+
+# Searches at work at once; they share one model, which takes waiting queries along in one batch.
+_SEARCH_THREADS = 16
+
+_DESCRIPTION = """Exact, cited search over your own documents.
+
+Offsets are half-open, in Unicode code points of one version's immutable text. Times are UTC. Every answer
+carries `x-request-id`; every error is `{"error": {"message", "type", "param", "code"}}`.
+On loopback no key is needed until one is made; send it as `Authorization: Bearer` or `X-API-Key`."""
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
+    """The HTTP service over a data folder.
+
+    open_to: the address it will listen on; on any but loopback every call needs a key. The folder is
+    opened, its models and indexes loaded and its waiting jobs begun when the application starts.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with (
+            Service(settings) as service,
+            ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="kb-search") as search_threads,
+        ):
+            app.state.service = service
+            app.state.search_threads = search_threads
+            app.state.keyring = Keyring(service.catalog.keys)
+            app.state.metrics = Metrics(service.knowledge_bases)
+            app.state.accepting = CapacityLimiter(documents.ACCEPTING)
+            app.state.waiting = CapacityLimiter(documents.WAITING)
+            app.state.cold = _is_cold(service)
+            service.jobs.start()
+            try:
+                yield
+            finally:
+                await to_thread.run_sync(service.jobs.stop)
+
+    app = FastAPI(
+        title="Knowledge base",
+        version=kb.__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # Both pages that FastAPI has load scripts of others; api/docs.py needs none.
+        docs_url=None,
+        redoc_url=None,
+    )
+    # Routes are tried in this order: the one that is asked most comes first.
+    for noun in (search, knowledge_bases, documents, contents, jobs, health, docs):
+        app.include_router(noun.routes)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    errors.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(Gate, open_to=open_to)
+    app.add_middleware(Trace)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The application of this process's environment: `kb.Settings.read`, and KB_HOST as `open_to`."""
+    return create_app(kb.Settings.read(), open_to=os.environ.get("KB_HOST", "127.0.0.1"))
+
+
+def _is_cold(service: Service) -> bool:
+    try:
+        service.warm()
+    except KbError as error:
+        # The other knowledge bases can be served, and this one deleted; /readyz tells until then.
+        log.error("not everything could be loaded: %s", error)
+        return True
+    return False

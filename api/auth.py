@@ -1,0 +1,137 @@
+"""Who may call: nobody else's program without a key, nobody else's web page ever.
+
+On a loopback address no key is needed until one is made; then every call needs one. On any other
+address every call needs one, also while none exists. Liveness and readiness are open to all.
+"""
+
+import time
+from functools import lru_cache
+from hashlib import sha256
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import ApiError, answer
+from kb.catalog.keys import Keys
+
+_OPEN = frozenset({"/healthz", "/readyz"})
+# Read by people and programs of this machine, also after a key was made.
+_OPEN_ON_LOOPBACK = frozenset({"/metrics", "/docs", "/openapi.json"})
+# What the catalog said of keys is believed this long: a revoked key works, and a first key binds, at most
+# this much later. It saves a database read on every request.
+_BELIEVED_SECONDS = 5.0
+
+
+class Keyring:
+    """The keys of a data folder, looked up in the database at most every few seconds each."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._exist = False
+        self._exist_until = 0.0
+        # Only digests, and only of keys that exist: their number bounds it.
+        self._admitted: dict[bytes, float] = {}
+
+    async def exist(self) -> bool:
+        """Whether any key was made."""
+        if time.monotonic() >= self._exist_until:
+            self._exist = await run_in_threadpool(self._keys.exist)
+            self._exist_until = time.monotonic() + _BELIEVED_SECONDS
+        return self._exist
+
+    async def admits(self, secret: str) -> bool:
+        """Whether this is the secret of a key."""
+        digest = sha256(secret.encode()).digest()
+        if self._admitted.get(digest, 0.0) > time.monotonic():
+            return True
+        self._admitted.pop(digest, None)
+        if not await run_in_threadpool(self._keys.admits, secret):
+            return False
+        self._admitted[digest] = time.monotonic() + _BELIEVED_SECONDS
+        return True
+
+
+class Gate:
+    """Middleware that lets a request through or answers 401 or 403.
+
+    open_to: the address that the server was told to listen on. The socket's own address is looked at as
+    well, so that a wrong `open_to` opens nothing. Takes the `Keyring` from the application's state.
+    """
+
+    def __init__(self, app: ASGIApp, *, open_to: str) -> None:
+        self._app = app
+        self._open_to_loopback = is_loopback(open_to)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["path"] not in _OPEN:
+            refusal = await self._refusal(scope)
+            if refusal:
+                await answer(refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> ApiError | None:
+        keyring: Keyring = scope["app"].state.keyring
+        headers = Headers(scope=scope)
+        secret = _secret(headers)
+        server = scope.get("server")
+        if self._open_to_loopback and server and is_loopback(server[0]):
+            open_here = scope["path"] in _OPEN_ON_LOOPBACK or not await keyring.exist()
+            foreign = _foreign(headers) if open_here else None
+            if open_here and (not foreign or not secret):
+                return foreign
+        if not secret:
+            return _unauthorized("missing_api_key", "this server needs a key: Authorization: Bearer KEY")
+        if not await keyring.admits(secret):
+            return _unauthorized("invalid_api_key", "this key is not known here; it may have been revoked")
+        return None
+
+
+# Asked three times a request, nearly always of the same few names.
+@lru_cache(256)
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own, and surely so."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _foreign(headers: Headers) -> ApiError | None:
+    """A refusal for what a browser sends on behalf of another site.
+
+    A page whose name was made to resolve to 127.0.0.1 shows in Host, a page that posts here in Origin.
+    """
+    if not is_loopback(_hostname(f"//{headers.get('host', '')}")):
+        message = (
+            "without a key, only http://127.0.0.1, [::1] and localhost answer; make one: kb keys create NAME"
+        )
+        return ApiError(403, "foreign_host", message, param="Host")
+    origin = headers.get("origin")
+    if origin is not None and not is_loopback(_hostname(origin)):
+        return ApiError(
+            403, "foreign_origin", "pages of other sites may not call this server", param="Origin"
+        )
+    return None
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _secret(headers: Headers) -> str | None:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and given.strip():
+        return given.strip()
+    return headers.get("x-api-key") or None
+
+
+def _unauthorized(code: str, message: str) -> ApiError:
+    return ApiError(401, code, message, headers={"www-authenticate": "Bearer"})

@@ -1,0 +1,84 @@
+"""What the routes ask of a request: the service, a checked body, a thread to work in."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Message, Receive
+
+from api.errors import ApiError, invalid
+from kb.service import Service
+
+MAX_JSON = 2_000_000
+"""Bytes of a JSON body that carries no documents."""
+
+# JSON up to this size is read on the event loop, where it costs less than changing threads.
+_SMALL = 65_536
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+
+def service_of(request: Request) -> Service:
+    """The open service of this application."""
+    service: Service = request.app.state.service
+    return service
+
+
+Opened = Annotated[Service, Depends(service_of)]
+
+
+def media_type(request: Request) -> str:
+    """What the body claims to be, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def body(request: Request, model: type[M], *, limit: int = MAX_JSON) -> M:
+    """The JSON body as a `model`. Raises ApiError: 415 for another type, 413 over `limit` bytes, else 422."""
+    if media_type(request) != "application/json":
+        raise unsupported("application/json")
+    raw = await limited(request, limit).body()
+    try:
+        if len(raw) <= _SMALL:
+            return model.model_validate_json(raw)
+        return await run_in_threadpool(model.model_validate_json, raw)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def limited(request: Request, limit: int) -> Request:
+    """The same request, refusing with 413 once its body is found to be longer than `limit` bytes."""
+    message = f"the body is larger than {limit:,} bytes; send less at a time"
+    refusal = ApiError(413, "too_large", message)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise refusal
+    return Request(request.scope, _counted(request.receive, limit, refusal))
+
+
+def unsupported(*accepted: str) -> ApiError:
+    """The refusal of a body of another type."""
+    message = f"send the body as {' or '.join(accepted)}, and say so in the content-type header"
+    return ApiError(415, "unsupported_media_type", message, param="content-type")
+
+
+async def search_thread(request: Request, work: Callable[[], Response]) -> Response:
+    """Run a search in one of the threads kept for them, so that uploads and deletions never hold one up."""
+    return await asyncio.get_running_loop().run_in_executor(request.app.state.search_threads, work)
+
+
+def _counted(receive: Receive, limit: int, refusal: ApiError) -> Receive:
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise refusal
+        return message
+
+    return counted

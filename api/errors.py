@@ -1,0 +1,122 @@
+"""What goes wrong becomes a status and one body: {"error": {"message", "type", "param", "code"}}.
+
+The status of each `kb` error stands in the table below and nowhere else.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from kb.errors import (
+    AlreadyExists,
+    DocumentRefused,
+    Interrupted,
+    InvalidFilter,
+    InvalidInput,
+    KbError,
+    ModelMismatch,
+    ModelUnavailable,
+    NotFound,
+    StorageFull,
+)
+
+# By the nearest class of the error's own line of descent; one that is not here is ours to mend: 500.
+_STATUS: dict[type, tuple[int, str]] = {
+    InvalidFilter: (422, "invalid_filter"),
+    InvalidInput: (422, "invalid_input"),
+    NotFound: (404, "not_found"),
+    AlreadyExists: (409, "already_exists"),
+    DocumentRefused: (422, "document_refused"),
+    ModelUnavailable: (503, "model_unavailable"),
+    ModelMismatch: (409, "model_mismatch"),
+    StorageFull: (507, "storage_full"),
+    Interrupted: (503, "stopping"),
+}
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+_CODES = {400: "bad_request", 404: "unknown_path", 405: "method_not_allowed"}
+# Faults told in one message; a thousand documents can have a thousand.
+_TOLD = 5
+
+
+class ApiError(Exception):
+    """A request that the edge itself refuses. param: the field at fault; code: stable, for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.headers = headers
+
+
+def answer(error: ApiError) -> Response:
+    """The response that an error becomes."""
+    kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    body = {"message": str(error), "type": kind, "param": error.param, "code": error.code}
+    # Escaped to ASCII: a message may quote what was sent, and that may be no text at all.
+    return Response(
+        json.dumps({"error": body}), error.status, headers=error.headers, media_type="application/json"
+    )
+
+
+def invalid(error: ValidationError) -> ApiError:
+    """What pydantic found in a body: the first field at fault is named, the message has all."""
+    return _invalid([(one["loc"], one["type"], one["msg"]) for one in error.errors(include_url=False)])
+
+
+def internal() -> ApiError:
+    """Something is wrong here; what it is stands in the log, beside the request's id."""
+    return ApiError(500, "internal_error", "internal error; the server's log has it under this x-request-id")
+
+
+def install(app: FastAPI) -> None:
+    """Have `app` answer every error in the one form."""
+
+    async def of_library(_: Request, error: Exception) -> Response:
+        for kind in type(error).__mro__:
+            if kind in _STATUS:
+                status, code = _STATUS[kind]
+                return answer(ApiError(status, code, str(error), param=getattr(error, "param", None)))
+        # Not the caller's business: it goes up to the log.
+        raise error
+
+    async def of_edge(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return answer(error)
+
+    async def of_field(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        # The first part of a place is where FastAPI read it: in the query, the path or a header.
+        return answer(_invalid([(one["loc"][1:], one["type"], one["msg"]) for one in error.errors()]))
+
+    async def of_routing(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = _CODES.get(error.status_code, "bad_request")
+        return answer(ApiError(error.status_code, code, str(error.detail), headers=error.headers))
+
+    app.add_exception_handler(KbError, of_library)
+    app.add_exception_handler(ApiError, of_edge)
+    app.add_exception_handler(RequestValidationError, of_field)
+    app.add_exception_handler(HTTPException, of_routing)
+
+
+def _invalid(faults: Sequence[tuple[Sequence[int | str], str, str]]) -> ApiError:
+    """From the place, kind and message of each fault; a place is shown in dotted form."""
+    told = [(".".join(map(str, place)), kind, message) for place, kind, message in faults]
+    message = "; ".join(f"{at}: {message}" if at else message for at, _, message in told[:_TOLD])
+    at, kind, _ = told[0]
+    return ApiError(
+        422, "invalid_json" if kind == "json_invalid" else "invalid_input", message, param=at or None
+    )

@@ -1,0 +1,110 @@
+"""The description of the interface: bodies, answers, errors and keys, with an example of each."""
+
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api import answers, schemas
+
+_REF = "#/components/schemas/{model}"
+_REASONS = {
+    401: "A key is needed, or is not known.",
+    404: "No such thing.",
+    409: "It is taken, or does not fit.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    422: "A field is at fault; `param` names it.",
+}
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+def described(
+    gives: type[answers.Answer],
+    *,
+    takes: type[schemas.Sent] | None = None,
+    status: int = 200,
+    errors: tuple[int, ...] = (404, 422),
+    needs_key: bool = True,
+) -> dict[str, Any]:
+    """Arguments of a route's decorator that describe what it takes and gives."""
+    extra: dict[str, Any] = {"requestBody": {"required": True, "content": content(takes)}} if takes else {}
+    extra |= {} if needs_key else {"security": []}
+    more = (*((401,) if needs_key else ()), *((413, 415) if takes else ()))
+    responses: dict[int, dict[str, Any]] = {status: {"description": gives.__doc__, "content": content(gives)}}
+    for code in sorted({*errors, *more}):
+        responses[code] = {
+            "description": _REASONS[code],
+            "content": {"application/json": _referred(answers.Error)},
+        }
+    return {"status_code": status, "responses": responses, "openapi_extra": extra}
+
+
+def content(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON of a model, with an example."""
+    return {"application/json": {**_referred(model), "example": example(model)}}
+
+
+def example(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's own example, or one put together from its fields'."""
+    if issubclass(model, schemas.Sent):
+        return model.example
+    return {
+        name: field.examples[0] if field.examples else _of_annotation(field.annotation, field.default)
+        for name, field in model.model_fields.items()
+    }
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of the application, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+        )
+        sent = [(model, "validation") for model in _models(schemas)]
+        given = [(model, "serialization") for model in _models(answers)]
+        _, definitions = models_json_schema([*sent, *given], ref_template=_REF)  # type: ignore[list-item]
+        for operation in (one for path in made["paths"].values() for one in path.values()):
+            # FastAPI's own guess, on routes that say themselves how they refuse.
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        components = made.setdefault("components", {})
+        components["schemas"] = definitions["$defs"]
+        components["securitySchemes"] = _KEYS
+        # None is needed on loopback until a key was made.
+        made["security"] = [{}, *({name: []} for name in _KEYS)]
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _referred(model: type[BaseModel]) -> dict[str, Any]:
+    return {"schema": {"$ref": _REF.format(model=model.__name__)}}
+
+
+def _of_annotation(annotation: Any, default: Any) -> Any:
+    if get_origin(annotation) is list:
+        return [_of_annotation(get_args(annotation)[0], None)]
+    if isinstance(annotation, UnionType):
+        return _of_annotation(get_args(annotation)[0], None)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return example(annotation)
+    return default
+
+
+def _models(module: Any) -> list[type[BaseModel]]:
+    bases = (schemas.Sent, answers.Answer)
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, bases) and value not in bases
+    ]

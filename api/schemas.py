@@ -1,0 +1,157 @@
+"""What callers send, checked. Limits repeat those that `kb` holds, so that OpenAPI shows them."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from kb.catalog.attributes import checked
+from kb.errors import InvalidInput
+from kb.search.core import MAX_QUERY, MAX_TOP_K
+from kb.types import AttributeValue, ChunkingPolicy, Mode
+
+MAX_KNOWLEDGE_BASES = 64
+"""Searched at once."""
+
+MAX_DOCUMENTS = 1000
+"""Sent at once."""
+
+
+def _attribute(value: object) -> AttributeValue:
+    try:
+        return checked({"value": value})["value"]
+    except InvalidInput as error:
+        raise PydanticCustomError("attribute", "{reason}", {"reason": str(error)}) from None
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return text
+
+
+Attribute = Annotated[
+    Any,
+    PlainValidator(_attribute),
+    WithJsonSchema({"anyOf": [{"type": kind} for kind in ("string", "number", "boolean")]}),
+]
+Attributes = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Attribute],
+    Field(
+        max_length=16,
+        description="Up to 16 values of your own, to filter by.",
+        examples=[{"team": "operations"}],
+    ),
+]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=128, description="Printable, unique, without '/'.", examples=["handbook"]),
+]
+DocumentName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=512,
+        description="The same name again replaces the document.",
+        examples=["note.md"],
+    ),
+    AfterValidator(_not_blank),
+]
+Description = Annotated[str, Field(max_length=10_000, examples=["How the plant is run"])]
+
+
+class Sent(BaseModel):
+    """Something a caller sends; a field that is not known is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid")
+    example: ClassVar[dict[str, Any]]
+
+
+class NewKnowledgeBase(Sent):
+    """A knowledge base to make."""
+
+    example = {"name": "handbook", "description": "How the plant is run", "chunk_size": 200}
+
+    name: Name
+    description: Description = ""
+    embedder: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
+        None, description="A sentence-transformers model by name or path; the server's default if left out."
+    )
+    chunk_size: Annotated[int, Field(ge=16, le=1_000_000)] | None = Field(
+        None, description="Tokens of the model. null keeps documents whole; leave it out for the default."
+    )
+    chunk_overlap: int = Field(
+        0, ge=0, le=500_000, description="Tokens that neighbours share; needs chunk_size."
+    )
+
+    def chunking(self) -> ChunkingPolicy | None:
+        """The policy asked for; None for the default. Raises InvalidInput."""
+        if self.chunk_overlap and self.chunk_size is None:
+            raise InvalidInput("chunk_overlap needs a chunk_size", param="chunk_overlap")
+        if "chunk_size" not in self.model_fields_set:
+            return None
+        return ChunkingPolicy(self.chunk_size, self.chunk_overlap)
+
+
+class KnowledgeBaseChange(Sent):
+    """What to change; a field left out, or null, stays as it is."""
+
+    example = {"description": "How the plant is run and mended"}
+
+    name: Name | None = None
+    description: Description | None = None
+
+
+class NewDocument(Sent):
+    """A document as text. A name that ends in .md, .html or .csv says how the text is to be read."""
+
+    example = {
+        "name": "note.md",
+        "text": "# Pump\nOpen the valve first.",
+        "attributes": {"team": "operations"},
+    }
+
+    name: DocumentName
+    text: str = Field(min_length=1)
+    attributes: Attributes = Field(default_factory=dict)
+
+
+class NewDocuments(Sent):
+    """Documents to take in."""
+
+    example = {"documents": [NewDocument.example]}
+
+    documents: list[NewDocument] = Field(min_length=1, max_length=MAX_DOCUMENTS)
+
+
+class SearchRequest(Sent):
+    """A question to one knowledge base."""
+
+    example = {
+        "query": "How is the pump started?",
+        "top_k": 3,
+        "mode": "hybrid",
+        "filters": {"type": "eq", "key": "team", "value": "operations"},
+    }
+
+    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY), AfterValidator(_not_blank)]
+    top_k: int = Field(10, ge=1, le=MAX_TOP_K, strict=True)
+    mode: Mode = "hybrid"
+    filters: dict[str, Any] | None = Field(
+        None,
+        description='`{"type":"eq|ne|gt|gte|lt|lte|in|nin","key":…,"value":…}`'
+        ' or `{"type":"and|or","filters":[…]}`.',
+    )
+    score_threshold: float | None = Field(
+        None, allow_inf_nan=False, strict=True, description="Drop hits that score less."
+    )
+
+
+class SearchSeveralRequest(SearchRequest):
+    """A question to several knowledge bases that share an embedder."""
+
+    example = {"query": "How is the pump started?", "knowledge_base_ids": ["handbook"]}
+
+    knowledge_base_ids: list[Name] = Field(
+        min_length=1, max_length=MAX_KNOWLEDGE_BASES, description="Ids or names.", examples=[["handbook"]]
+    )

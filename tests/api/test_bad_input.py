@@ -1,0 +1,178 @@
+"""Bad input gets the right status and the name of the field at fault."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+KB = "/v1/knowledge_bases"
+SEARCH = f"{KB}/handbook/search"
+SEND = f"{KB}/handbook/documents"
+LEAF = {"type": "eq", "key": "team", "value": "a"}
+
+
+def _error(answer: Any) -> tuple[int, str | None, str]:
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert answer.headers["x-request-id"]
+    return answer.status_code, error["param"], error["code"]
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"query": ""}, "query"),
+        ({"query": " \n"}, "query"),
+        ({"query": "x" * 8193}, "query"),
+        ({"query": None}, "query"),
+        ({"query": 3}, "query"),
+        ({"top_k": 0}, "top_k"),
+        ({"top_k": 1001}, "top_k"),
+        ({"top_k": "3"}, "top_k"),
+        ({"top_k": 2.5}, "top_k"),
+        ({"mode": "magic"}, "mode"),
+        ({"score_threshold": "high"}, "score_threshold"),
+        ({"limit": 3}, "limit"),
+        ({"filters": []}, "filters"),
+        ({"filters": {}}, "filters.type"),
+        ({"filters": {"type": "like", "key": "a", "value": 1}}, "filters.type"),
+        ({"filters": {"type": "and", "filters": []}}, "filters.filters"),
+        ({"filters": {"type": "and", "filters": [LEAF, {**LEAF, "value": None}]}}, "filters.filters.1.value"),
+        ({"filters": {"type": "in", "key": "a", "value": "b"}}, "filters.value"),
+        ({"filters": {**LEAF, "value": 10**30}}, "filters.value"),
+        ({"filters": {**LEAF, "extra": 1}}, "filters.extra"),
+    ],
+)
+def test_a_bad_search_names_its_field(handbook: TestClient, change: dict[str, Any], param: str) -> None:
+    """422 with the dotted path of the field."""
+    status, at, code = _error(handbook.post(SEARCH, json={"query": "pump", **change}))
+    assert (status, at) == (422, param)
+    assert code in ("invalid_input", "invalid_filter")
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({}, "knowledge_base_ids"),
+        ({"knowledge_base_ids": []}, "knowledge_base_ids"),
+        ({"knowledge_base_ids": ["handbook"] * 65}, "knowledge_base_ids"),
+        ({"knowledge_base_ids": [""]}, "knowledge_base_ids.0"),
+    ],
+)
+def test_a_search_of_several_names_its_field(
+    handbook: TestClient, change: dict[str, Any], param: str
+) -> None:
+    """1 to 64 ids or names."""
+    assert _error(handbook.post("/v1/search", json={"query": "pump", **change})) == (
+        422,
+        param,
+        "invalid_input",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", f"{KB}/none", None),
+        ("PATCH", f"{KB}/none", {"name": "x"}),
+        ("DELETE", f"{KB}/none", None),
+        ("POST", f"{KB}/none/search", {"query": "q"}),
+        ("POST", f"{KB}/none/documents", {"documents": [{"name": "a", "text": "b"}]}),
+        ("GET", f"{KB}/none/documents", None),
+        ("GET", f"{KB}/none/failures", None),
+        ("GET", f"{KB}/handbook/documents/doc_0", None),
+        ("DELETE", f"{KB}/handbook/documents/doc_0", None),
+        ("GET", "/v1/contents/ver_0", None),
+        ("GET", "/v1/jobs/job_0", None),
+        ("POST", "/v1/search", {"query": "q", "knowledge_base_ids": ["handbook", "none"]}),
+    ],
+)
+def test_what_does_not_exist_is_404(handbook: TestClient, method: str, path: str, body: Any) -> None:
+    """An unknown knowledge base, document, version or job."""
+    answer = handbook.request(method, path, json=body)
+    assert _error(answer)[::2] == (404, "not_found")
+    assert answer.json()["error"]["type"] == "not_found_error"
+
+
+def test_an_unknown_path_and_method_have_the_same_form(handbook: TestClient) -> None:
+    """404 and 405 come in the one form too."""
+    assert _error(handbook.get("/v1/nothing")) == (404, None, "unknown_path")
+    assert _error(handbook.put("/v1/search")) == (405, None, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "{",
+        "[1]",
+        '"text"',
+        '{"query": "a" "b"}',
+        '{"query": "\\ud800"}',
+        "[" * 100_000,
+        '{"query": 1,}',
+        "\xff",
+    ],
+)
+def test_a_body_that_is_no_json_object_is_422(handbook: TestClient, raw: str) -> None:
+    """Broken JSON is said to be broken, however deep or strange."""
+    headers = {"content-type": "application/json"}
+    status, param, _ = _error(handbook.post(SEARCH, content=raw.encode("latin-1"), headers=headers))
+    assert (status, param) == (422, None)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_refused(handbook: TestClient, number: str) -> None:
+    """As threshold, in a filter and as an attribute."""
+    headers = {"content-type": "application/json"}
+    threshold = f'{{"query": "a", "score_threshold": {number}}}'
+    where = f'{{"query": "a", "filters": {{"type": "gt", "key": "year", "value": {number}}}}}'
+    sent = f'{{"documents": [{{"name": "a", "text": "b", "attributes": {{"year": {number}}}}}]}}'
+    assert _error(handbook.post(SEARCH, content=threshold, headers=headers))[:2] == (422, "score_threshold")
+    assert _error(handbook.post(SEARCH, content=where, headers=headers))[:2] == (422, "filters.value")
+    assert _error(handbook.post(SEND, content=sent, headers=headers))[:2] == (
+        422,
+        "documents.0.attributes.year",
+    )
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_another_content_type_is_415(handbook: TestClient, kind: str) -> None:
+    """What curl -d sends without a header is told what to say."""
+    for path in (SEARCH, SEND):
+        answer = handbook.post(path, content=b'{"query": "a"}', headers={"content-type": kind})
+        assert _error(answer) == (415, "content-type", "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "  "}, "name"),
+        ({"name": "a/b"}, "name"),
+        ({"name": "x" * 129}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "x", "chunk_size": 3}, "chunk_size"),
+        ({"name": "x", "chunk_size": 100_000}, "chunk_size"),
+        ({"name": "x", "chunk_size": 64, "chunk_overlap": 60}, "chunk_overlap"),
+        ({"name": "x", "chunk_overlap": 5}, "chunk_overlap"),
+        ({"name": "x", "color": "red"}, "color"),
+    ],
+)
+def test_a_bad_knowledge_base_names_its_field(handbook: TestClient, body: dict[str, Any], param: str) -> None:
+    """Nothing is made."""
+    assert _error(handbook.post(KB, json=body)) == (422, param, "invalid_input")
+    assert [kb["name"] for kb in handbook.get(KB).json()["data"]] == ["handbook"]
+
+
+def test_a_name_that_is_taken_is_409(handbook: TestClient) -> None:
+    """On creation; the first one stays as it is."""
+    assert _error(handbook.post(KB, json={"name": "handbook"})) == (409, "name", "already_exists")
+
+
+def test_a_model_that_is_not_here_is_503(handbook: TestClient) -> None:
+    """The message says what to do; nothing is fetched."""
+    answer = handbook.post(KB, json={"name": "x", "embedder": "no/such-model"})
+    assert _error(answer) == (503, None, "model_unavailable")

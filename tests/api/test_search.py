@@ -1,0 +1,88 @@
+"""Search and contents over HTTP."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api import answers
+
+SEARCH = "/v1/knowledge_bases/handbook/search"
+FIELDS = {
+    *("knowledge_base_id", "chunk_id", "content_version_id", "content_id", "title", "uri", "text"),
+    *("start", "end", "page", "heading", "score", "scores", "attributes"),
+}
+
+
+def test_an_answer_has_the_promised_fields(handbook: TestClient) -> None:
+    """Hits carry span, title, scores and attributes; the stages are timed."""
+    answer = handbook.post(SEARCH, json={"query": "start the pump", "top_k": 1}).json()
+    assert set(answer) == {"hits", "timings_ms"}
+    (hit,) = answer["hits"]
+    assert set(hit) == FIELDS
+    assert (hit["uri"], hit["title"], hit["heading"]) == ("startup.md", "Starting", "Starting")
+    assert set(hit["scores"]) == {"dense", "lexical"}
+    assert hit["attributes"] == {"team": "operations", "year": 2024, "approved": True}
+    assert answer["timings_ms"]["total"] > 0
+
+
+def test_the_answer_is_the_noun_as_a_dict(handbook: TestClient) -> None:
+    """`kb search --json` prints `asdict` of the result, and HTTP sends the same."""
+    service = handbook.app.state.service  # type: ignore[attr-defined]
+    result = service.search("pump", ["handbook"])
+    shown = answers.search(result)
+    assert {**shown, "hits": tuple(shown["hits"])} == asdict(result)
+
+
+def test_a_filter_keeps_what_it_says(handbook: TestClient) -> None:
+    """Compound filters over strings and numbers choose documents."""
+    where = {
+        "type": "or",
+        "filters": [
+            {"type": "gte", "key": "year", "value": 2025},
+            {"type": "eq", "key": "approved", "value": True},
+        ],
+    }
+    hits = handbook.post(SEARCH, json={"query": "pump", "filters": where}).json()["hits"]
+    assert {hit["uri"] for hit in hits} == {"startup.md", "winter.md"}
+
+
+def test_a_threshold_drops_weaker_hits(handbook: TestClient) -> None:
+    """No hit scores less than asked."""
+    asked = {"query": "start the pump", "mode": "dense"}
+    best = handbook.post(SEARCH, json=asked).json()["hits"][0]["score"]
+    hits = handbook.post(SEARCH, json={**asked, "score_threshold": best}).json()["hits"]
+    assert [hit["score"] for hit in hits] == [best]
+
+
+def test_several_knowledge_bases_answer_as_one(handbook: TestClient) -> None:
+    """Names and ids of the same knowledge base mean it once."""
+    kb = handbook.get("/v1/knowledge_bases/handbook").json()
+    asked = {"query": "pump", "knowledge_base_ids": ["handbook", kb["id"]]}
+    hits = handbook.post("/v1/search", json=asked).json()["hits"]
+    assert len(hits) == len({hit["chunk_id"] for hit in hits}) == 3
+    assert {hit["knowledge_base_id"] for hit in hits} == {kb["id"]}
+
+
+def test_offsets_count_code_points(handbook: TestClient, documents: list[Any]) -> None:
+    """A span behind a character outside the basic plane opens exactly."""
+    (found,) = [
+        d
+        for d in handbook.get("/v1/knowledge_bases/handbook/documents").json()["data"]
+        if d["title"] == "Starting"
+    ]
+    text = documents[0]["text"]
+    start = text.index("Wait")
+    span = {"start": start, "end": start + 4}
+    opened = handbook.get(f"/v1/contents/{found['content_version_id']}", params=span).json()
+    assert opened["text"] == "Wait"
+    assert handbook.get(f"/v1/contents/{found['content_version_id']}").json()["text"] == text
+
+
+@pytest.mark.parametrize("span", [{"start": 5, "end": 2}, {"start": 0, "end": 10_000}, {"start": -1}])
+def test_a_span_outside_the_text_is_refused(handbook: TestClient, span: dict[str, int]) -> None:
+    """422 names start."""
+    version = handbook.get("/v1/knowledge_bases/handbook/documents").json()["data"][0]["content_version_id"]
+    answer = handbook.get(f"/v1/contents/{version}", params=span)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "start")
