@@ -23,13 +23,19 @@ BUDGETS = (2000, 4000, 8000)
 
 def main() -> None:
     """Measure every size, print a row each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--collection", type=Path, default=DEFAULT)
     parser.add_argument("--data-dir", type=Path, default=HERE / ".data", help="kept between runs")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 90, 120, 160, 200, 240])
     parser.add_argument("--overlap", type=int, default=0)
     arguments = parser.parse_args()
-    print("| size / overlap | chunks | " + " | ".join(f"recall in {b:,} characters" for b in BUDGETS) + " | IoU of 5 |")
+    print(
+        "| size / overlap | chunks | "
+        + " | ".join(f"recall in {b:,} characters" for b in BUDGETS)
+        + " | IoU of 5 |"
+    )
     print("|---|---|" + "---|" * (len(BUDGETS) + 1))
     with kb.open(arguments.data_dir) as service:
         for size in arguments.sizes:
@@ -41,11 +47,13 @@ def main() -> None:
             chunks = service.knowledge_base(name).chunks
             recalls, overlaps = measure(service, name, arguments.collection / "questions_df.csv")
             figures = " | ".join(f"{fmean(recalls[budget]):.3f}" for budget in BUDGETS)
-            print(f"| {size} / {arguments.overlap} | {chunks} | {figures} | {fmean(overlaps):.3f} |", flush=True)
+            print(
+                f"| {size} / {arguments.overlap} | {chunks} | {figures} | {fmean(overlaps):.3f} |", flush=True
+            )
 
 
 def measure(service: kb.Service, name: str, questions: Path) -> tuple[dict[int, list[float]], list[float]]:
-    """For each question the recall of its answer's characters by budget, and the IoU of the five best chunks."""
+    """For each question: recall of its answer's characters by budget, and IoU of the five best chunks."""
     recalls: dict[int, list[float]] = {budget: [] for budget in BUDGETS}
     overlaps = []
     with questions.open(encoding="utf-8", newline="") as file:

@@ -35,7 +35,9 @@ def app() -> Any:
             return
         asked = json.loads((await receive())["body"] or b"{}")
         rows, scores = limit.search(asked["query"], asked["top_k"])
-        hits = [{"row": row, "score": score, "text": texts[row]} for row, score in zip(rows, scores, strict=True)]
+        hits = [
+            {"row": row, "score": score, "text": texts[row]} for row, score in zip(rows, scores, strict=True)
+        ]
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps({"hits": hits}).encode()})

@@ -17,13 +17,19 @@ from kb.evaluate import evaluate
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared" / "data"
-DEFAULT = [HERE.parent / "data", SHARED / "scifact", *(SHARED / "xquad" / one for one in ("en", "de", "es", "ro"))]
+DEFAULT = [
+    HERE.parent / "data",
+    SHARED / "scifact",
+    *(SHARED / "xquad" / one for one in ("en", "de", "es", "ro")),
+]
 MODES = ("dense", "lexical", "hybrid")
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("collections", type=Path, nargs="*", default=DEFAULT)
     parser.add_argument("--data-dir", type=Path, default=HERE / ".data", help="kept between runs")
     arguments = parser.parse_args()
@@ -39,7 +45,10 @@ def main() -> None:
                 measured = [evaluate(service, folder, mode=mode, whole_documents=whole) for mode in MODES]
                 rows += measured
                 name = f"{folder.resolve().parent.name}/{folder.resolve().name}"
-                print(f"| {name} | " + " | ".join(f"{one['ndcg@10']:.4f}" for one in measured) + " |", flush=True)
+                print(
+                    f"| {name} | " + " | ".join(f"{one['ndcg@10']:.4f}" for one in measured) + " |",
+                    flush=True,
+                )
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     (results / "quality.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -26,7 +26,9 @@ class Server:
 
     def memory_mb(self) -> float:
         """Resident memory of the process."""
-        found = subprocess.run(["ps", "-o", "rss=", "-p", str(self.pid)], capture_output=True, text=True, check=True)
+        found = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(self.pid)], capture_output=True, text=True, check=True
+        )
         return int(found.stdout) / 1024
 
 
@@ -58,7 +60,8 @@ def running(
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *command],
-        env={**os.environ, **environment},
+        # Servers run from compiled bytecode, as installed ones do.
+        env={**os.environ, **environment, "PYTHONDONTWRITEBYTECODE": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

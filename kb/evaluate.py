@@ -78,6 +78,7 @@ def evaluate(
     kb = service.knowledge_base(kb.id)
     return {
         "collection": collection.name,
+        "knowledge_base": kb.name,
         "mode": mode,
         "whole_documents": whole_documents,
         "documents": kb.documents,

@@ -56,7 +56,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ingested(kb: Run, folder: Path) -> subprocess.CompletedProcess[str]:
     """The folder, taken into `plant`."""
-    return kb("ingest", str(folder), "--kb", "plant", "--attributes", "site=north", "--attributes", "year=2024", "--json")
+    return kb(
+        "ingest",
+        str(folder),
+        "--kb",
+        "plant",
+        "--attributes",
+        "site=north",
+        "--attributes",
+        "year=2024",
+        "--json",
+    )
 
 
 def test_ingest_prints_counts_and_says_by_its_exit_code_that_a_file_was_refused(

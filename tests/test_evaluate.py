@@ -69,7 +69,9 @@ def beir(tmp_path: Path) -> Path:
     ]
     queries = [{"_id": "q1", "text": "How do I start the pump?"}, {"_id": "q2", "text": "What is for lunch?"}]
     (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)))
-    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, [*queries, {"_id": "q3", "text": "unjudged"}])))
+    (folder / "queries.jsonl").write_text(
+        "\n".join(map(json.dumps, [*queries, {"_id": "q3", "text": "unjudged"}]))
+    )
     (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td3\t1\n")
     return folder
 
@@ -122,7 +124,7 @@ def test_a_malformed_collection_names_file_and_line(beir: Path, file: str, text:
 
 
 def test_the_handbook_is_answered() -> None:
-    """The sample collection: every answer stands in its document where it says, and its document is judged."""
+    """The sample collection: every answer stands where it says, in a document that is judged."""
     data = Path(__file__).parents[1] / "data"
     answers = [json.loads(line) for line in (data / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
     collection = read(data)

@@ -9,7 +9,17 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from kb.catalog.attributes import attribute_rows
 from kb.catalog.database import Database, new_id, now
-from kb.catalog.schema import attributes, changes, chunks, contents, failures, sources, vectors, versions
+from kb.catalog.schema import (
+    attributes,
+    changes,
+    chunks,
+    contents,
+    failures,
+    knowledge_bases,
+    sources,
+    vectors,
+    versions,
+)
 from kb.errors import NotFound
 from kb.types import Attributes, Chunk, Document, Failure, Vectors
 
@@ -71,8 +81,10 @@ class Store:
         self._database = database
 
     def source(self, kb_id: str, uri: str) -> str:
-        """The id of a source, made on first use."""
+        """The id of a source, made on first use. Raises NotFound when the knowledge base is gone."""
         with self._database.write() as connection:
+            if connection.scalar(select(knowledge_bases.c.id).where(knowledge_bases.c.id == kb_id)) is None:
+                raise NotFound("the knowledge base was deleted meanwhile", param="knowledge_base")
             query = select(sources.c.id).where(sources.c.kb_id == kb_id, sources.c.uri == uri)
             found = connection.scalar(query)
             if found is None:

@@ -58,12 +58,16 @@ class FaissIndex:
         self._fingerprint = fingerprint
         self._dim = dim
         self._state = self._empty()
-        try:
-            self._state = self._open()
-        except FileNotFoundError:
-            pass
-        except IndexCorrupt as error:
-            log.warning("%s; rebuilding from the catalog", error)
+        for attempt in ("first", "last"):
+            try:
+                self._state = self._open()
+                break
+            except FileNotFoundError:
+                break
+            except IndexCorrupt as error:
+                # Another process may have switched to a newer checkpoint between manifest and files.
+                if attempt == "last":
+                    log.warning("%s; rebuilding from the catalog", error)
 
     @property
     def seq(self) -> int:

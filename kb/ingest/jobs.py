@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
 from kb.catalog.jobs import Jobs
 from kb.errors import Interrupted, KbError, ModelUnavailable, StorageFull
@@ -14,6 +14,9 @@ from kb.types import IngestReport, Job
 
 # How soon a job is seen that another process accepted; one's own are seen at once.
 _LOOK_SECONDS = 1.0
+
+# What passes by itself; a refusal of the data (DataError, IntegrityError) does not.
+_PASSING = (StorageFull, ModelUnavailable, OSError, OperationalError)
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,8 @@ class JobRunner:
         """Stop after the current job's current batch; what is not done goes on at the next start."""
         self._stopping = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     @property
     def stopping(self) -> bool:
@@ -74,21 +78,29 @@ class JobRunner:
         while not self._stopping:
             self._wake.clear()
             try:
-                for job in self._jobs.waiting():
-                    if not self._stopping:
-                        self._do(job)
-            except (StorageFull, ModelUnavailable, OSError, SQLAlchemyError) as error:
-                # The job is accepted and stays so: these pass, and then it is tried again.
+                waiting = self._jobs.waiting()
+            except _PASSING as error:
                 log.error("jobs wait: %s", error)
+                waiting = []
+            for job in waiting:
+                if not self._stopping:
+                    self._do(job)
             self._wake.wait(_LOOK_SECONDS)
 
     def _do(self, job: Job) -> None:
         try:
+            self._take_in(job)
+        except _PASSING as error:
+            # The job is accepted and stays so: it is tried again, and others go on meanwhile.
+            log.error("job %s waits: %s", job.id, error)
+
+    def _take_in(self, job: Job) -> None:
+        try:
             report = self._run(job)
-        except (StorageFull, ModelUnavailable, OSError, SQLAlchemyError):
-            raise
         except Interrupted:
             return
+        except _PASSING:
+            raise
         except KbError as error:
             log.warning("job %s failed: %s", job.id, error)
             self._jobs.finish(job.id, error=str(error))

@@ -1,0 +1,98 @@
+"""The tables and the migrations that make them."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kb.catalog
+from kb.catalog import Catalog, schema
+from kb.catalog.database import Database
+
+
+def script() -> Any:
+    """Alembic's view of the migrations."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(kb.catalog.__file__).parent / "migrations"))
+    return ScriptDirectory.from_config(config)
+
+
+def test_migrations_make_the_schema(url: str) -> None:
+    """A migrated database differs in nothing from the tables that the code knows."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    database = Database(url)
+    with database.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, schema.metadata) == []
+    database.close()
+
+
+def test_revision_is_the_newest_migration(url: str) -> None:
+    """REVISION is alembic's only head, and what a new database says of itself."""
+    assert script().get_heads() == [schema.REVISION]
+    database = Database(url)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").fetchall() == [
+            (schema.REVISION,)
+        ]
+    database.close()
+
+
+def test_opening_again_changes_nothing(shelf: Any, url: str) -> None:
+    """A database of the current revision is opened as it is."""
+    shelf.put(shelf.version("a", "one\ntwo"))
+    before = shelf.everything()
+    Catalog(url).close()
+    assert shelf.everything() == before
+
+
+def test_processes_may_open_a_new_database_together(tmp_path: Path) -> None:
+    """Several that find no tables at the same time all end with the same ones."""
+    url = f"sqlite:///{tmp_path}/catalog.db"
+    code = "import sys; from kb.catalog import Catalog; Catalog(sys.argv[1]).close()"
+    for running in [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(2)]:
+        assert running.wait(timeout=60) == 0
+    database = Database(url)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar() == 1
+        assert connection.exec_driver_sql("SELECT count(*) FROM counters").scalar() == 2
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("foreign_keys", 1),
+        ("secure_delete", 1),
+        ("busy_timeout", 60000),
+    ],
+)
+def test_connections_are_durable_and_strict(shelf: Any, pragma: str, value: object) -> None:
+    """Every connection syncs each commit, keeps foreign keys and overwrites what it deletes."""
+    with shelf.catalog.database.read() as connection:
+        assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
+
+
+def test_deleted_text_leaves_no_trace_in_the_file(shelf: Any, tmp_path: Path) -> None:
+    """After a removal and a WAL checkpoint the words are nowhere in the database's files."""
+    shelf.put(shelf.version("a", "unmistakablesecret"), shelf.version("b", "ordinary"))
+    shelf.catalog.store.remove(shelf.kb.id, [shelf.content("a").id])
+    shelf.catalog.close()
+    connection = sqlite3.connect(tmp_path / "catalog.db")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    for path in tmp_path.glob("catalog.db*"):
+        assert b"unmistakablesecret" not in path.read_bytes()
+    assert b"ordinary" in (tmp_path / "catalog.db").read_bytes()

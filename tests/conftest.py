@@ -1,0 +1,122 @@
+"""What several test files need."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+TESTS = Path(__file__).parent
+
+hypothesis_settings.register_profile(
+    "kb",
+    deadline=None,
+    max_examples=40,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis_settings.load_profile("kb")
+
+
+@pytest.fixture(scope="session")
+def fakes() -> ModuleType:
+    """The module `tests/fakes.py`."""
+    spec = importlib.util.spec_from_file_location("kb_test_fakes", TESTS / "fakes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the exported default model: KB_TEST_MODELS, which is kept, or one for this session."""
+    from kb.embed.folder import DEFAULT_MODEL, exported
+
+    kept = os.environ.get("KB_TEST_MODELS")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("models")
+    exported(DEFAULT_MODEL, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blank_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty catalog; tests copy it, which is quicker than to migrate anew."""
+    from kb.catalog import Catalog
+
+    made = tmp_path_factory.mktemp("blank") / "catalog.db"
+    Catalog(f"sqlite:///{made}").close()
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path: Path, models: Path) -> Any:
+    """Settings of a fresh data folder that shares the session's models."""
+    from kb.settings import Settings
+
+    made = Settings(tmp_path / "data", f"sqlite:///{tmp_path}/data/catalog.db")
+    made.data_dir.mkdir()
+    made.models_dir.symlink_to(models, target_is_directory=True)
+    return made
+
+
+@pytest.fixture
+def service(settings: Any) -> Iterator[Any]:
+    """A service under the real model."""
+    from kb.service import Service
+
+    with Service(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def embedder(fakes: ModuleType) -> Any:
+    """A `WordEmbedder` that remembers what it embedded."""
+    return fakes.WordEmbedder()
+
+
+@pytest.fixture
+def open_service(
+    tmp_path: Path, embedder: Any, blank_catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], Any]]:
+    """Opens services over one data folder, all under the fake embedder; closes them at the end."""
+    from kb.service import Service
+    from kb.settings import Settings
+
+    where = Settings(tmp_path / "data", f"sqlite:///{tmp_path}/data/catalog.db")
+    where.data_dir.mkdir()
+    shutil.copy(blank_catalog, where.data_dir)
+    monkeypatch.setattr(Service, "embedder", lambda self, model: embedder)
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(Service(where))
+
+
+@pytest.fixture
+def words(open_service: Callable[[], Any]) -> Any:
+    """A service under the fake embedder."""
+    return open_service()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder for documents."""
+    made = tmp_path / "documents"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The evaluation data that lies beside a working copy of the project."""
+    found = TESTS.parent.parent / "shared" / "data"
+    if not found.is_dir():
+        pytest.skip(f"the evaluation data is not at {found}")
+    return found

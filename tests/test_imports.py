@@ -1,0 +1,78 @@
+"""The face of the library, and what importing it costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kb
+
+HEAVY = [
+    "torch",
+    "sentence_transformers",
+    "transformers",
+    "faiss",
+    "fastapi",
+    "sqlalchemy",
+    "alembic",
+    "onnxruntime",
+    "tantivy",
+    "tokenizers",
+    "pypdfium2",
+    "openpyxl",
+    "uvicorn",
+]
+
+
+@pytest.mark.parametrize("module", ["kb", "kb.cli", "kb.types", "kb.errors", "kb.protocols"])
+def test_importing_is_light(module: str) -> None:
+    """Nothing heavy is imported until it is used."""
+    code = f"import sys, {module}; print(*({HEAVY!r} & sys.modules.keys()))".replace("[", "{").replace(
+        "]", "}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == []
+
+
+def test_the_face_is_what_is_promised() -> None:
+    """`__all__` is these names, every one resolves, and nothing else does by accident."""
+    assert kb.__all__ == [
+        "ChunkingPolicy",
+        "Hit",
+        "IngestReport",
+        "KbError",
+        "KnowledgeBase",
+        "SearchResult",
+        "Service",
+        "Settings",
+        "open",
+        "parse_filter",
+    ]
+    for name in kb.__all__:
+        assert getattr(kb, name).__module__.startswith("kb.")
+        assert getattr(kb, name).__name__ == name
+    with pytest.raises(AttributeError, match="missing"):
+        kb.missing  # noqa: B018
+
+
+def test_each_heavy_library_has_one_home() -> None:
+    """FAISS, tantivy, torch and the inference runtime are each imported by one file alone."""
+    homes: dict[str, set[str]] = {
+        name: set() for name in ("faiss", "tantivy", "torch", "sentence_transformers", "onnxruntime")
+    }
+    root = Path(kb.__file__).parent
+    for path in root.rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] in ("import", "from") and words[1].split(".")[0] in homes:
+                homes[words[1].split(".")[0]].add(path.relative_to(root).as_posix())
+    assert homes == {
+        "faiss": {"index/faiss_index.py"},
+        "tantivy": {"index/lexical.py"},
+        "torch": {"embed/export.py"},
+        "sentence_transformers": {"embed/export.py"},
+        "onnxruntime": {"embed/runtime.py"},
+    }
