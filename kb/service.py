@@ -175,7 +175,7 @@ class Service:
             attributes=attributes,
             progress=progress or (lambda done, total, embedded: None),
         )
-        self._live(kb).checkpoint()
+        self._live(kb).catch_up()
         return report
 
     def submit(self, kb: str, files: Sequence[JobFile]) -> Job:
@@ -304,7 +304,7 @@ class Service:
         with ParserProcess() as parser:
             pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), parser, kb, source_id)
             pipeline.run(while_wanted(), tally, lambda done, embedded: None)
-        self._live(kb).checkpoint()
+        self._live(kb).catch_up()
         return tally.report()
 
 

@@ -157,7 +157,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What one ingest did. `embedded` and `reused` count distinct texts; seconds is wall time."""
+    """What one ingest did.
+
+    documents: of its folder or job, now in. failures: refused. chunks, embedded and reused (distinct texts):
+    of what went in this time. seconds: wall time.
+    """
 
     documents: int = 0
     added: int = 0

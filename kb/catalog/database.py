@@ -2,6 +2,7 @@
 
 import importlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -38,6 +39,8 @@ class Database:
             parsed,
             pool_size=16,
             max_overflow=48,
+            # The connection used last has its pages and statements at hand.
+            pool_use_lifo=True,
             # Parameters are people's texts: an error must not carry them into a log.
             hide_parameters=True,
             **options,
@@ -129,13 +132,27 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None
     for pragma in (
         f"busy_timeout={_BUSY_SECONDS * 1000}",
-        "journal_mode=WAL",
         # An acknowledged commit survives a power cut, not only a crash of the process.
         "synchronous=FULL",
         "foreign_keys=ON",
         "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    _use_wal(connection)
+
+
+def _use_wal(connection: Any) -> None:
+    """Switch to the write-ahead log; SQLite does not wait by itself for others that do so at the same moment."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except Exception as error:
+            # The driver's own class is not known here: there are two of them.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -14,13 +14,14 @@ from kb.errors import InvalidInput, NotFound
 from kb.types import Attributes, Content, Failure, Filter, Hit, Ids
 
 # Built once: every search asks it.
+# Columns in the order of Hit's fields.
 _HITS = (
     select(
-        *(chunks.c[name] for name in ("id", "kb_id", "content_id", "version_id", "text")),
-        *(chunks.c[name] for name in ("start", "end", "page", "heading")),
-        contents.c.uri,
-        contents.c.attributes,
+        *(chunks.c[name] for name in ("kb_id", "id", "version_id", "content_id")),
         versions.c.title,
+        contents.c.uri,
+        *(chunks.c[name] for name in ("text", "start", "end", "page", "heading")),
+        contents.c.attributes,
     )
     .join(contents, contents.c.id == chunks.c.content_id)
     .join(versions, versions.c.id == chunks.c.version_id)
@@ -97,7 +98,7 @@ class Documents:
         """The visible chunks among `ids`, scores left empty; a chunk replaced meanwhile is absent."""
         with self._database.read() as connection:
             rows = connection.execute(_HITS, {"ids": list(ids)}).all()
-        return {row.id: _hit(row) for row in rows}
+        return {row.id: _hit(tuple(row)) for row in rows}
 
     def failures(self, kb_id: str) -> list[Failure]:
         """The documents in quarantine."""
@@ -138,20 +139,7 @@ def _content(row: Row[Any]) -> Content:
     )
 
 
-def _hit(row: Any) -> Hit:
-    return Hit(
-        knowledge_base_id=row.kb_id,
-        chunk_id=row.id,
-        content_version_id=row.version_id,
-        content_id=row.content_id,
-        title=row.title,
-        uri=row.uri,
-        text=row.text,
-        start=row.start,
-        end=row.end,
-        page=row.page,
-        heading=row.heading,
-        score=0.0,
-        scores={},
-        attributes=row.attributes,
-    )
+def _hit(row: tuple[Any, ...]) -> Hit:
+    # By position: naming each of fourteen fields of a row costs more than the query.
+    *found, attributes = row
+    return Hit(*found, 0.0, {}, attributes)  # type: ignore[call-arg]

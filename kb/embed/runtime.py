@@ -40,6 +40,8 @@ class OnnxEmbedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # Its threads spin while a batch runs and not after it: the rest of a search needs the cores too.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         # A batch's scratch memory goes back after the run: the server stays small beside large ingests.
         options.enable_mem_pattern = False
         self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

@@ -14,6 +14,8 @@ from kb.types import IngestReport, Job
 
 # How soon a job is seen that another process accepted; one's own are seen at once.
 _LOOK_SECONDS = 1.0
+# How soon a job is tried again that a full disk or a missing model held up.
+_RETRY_SECONDS = 15.0
 
 # What passes by itself; a refusal of the data (DataError, IntegrityError) does not.
 _PASSING = (StorageFull, ModelUnavailable, OSError, OperationalError)
@@ -77,22 +79,27 @@ class JobRunner:
     def _work_while_leading(self) -> None:
         while not self._stopping:
             self._wake.clear()
+            pause = _LOOK_SECONDS
             try:
                 waiting = self._jobs.waiting()
             except _PASSING as error:
                 log.error("jobs wait: %s", error)
                 waiting = []
             for job in waiting:
-                if not self._stopping:
-                    self._do(job)
-            self._wake.wait(_LOOK_SECONDS)
+                if not self._stopping and not self._do(job):
+                    pause = _RETRY_SECONDS
+            if not self._stopping:
+                self._wake.wait(pause)
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: Job) -> bool:
+        """Whether the job is settled."""
         try:
             self._take_in(job)
         except _PASSING as error:
             # The job is accepted and stays so: it is tried again, and others go on meanwhile.
             log.error("job %s waits: %s", job.id, error)
+            return False
+        return True
 
     def _take_in(self, job: Job) -> None:
         try:

@@ -17,6 +17,8 @@ class LiveIndexes:
         self.vectors = vectors
         self.lexical = lexical
         self._applying = threading.Lock()
+        # What both were seen to have reached: spares a look at the lexical index's files on every search.
+        self._reached = 0
 
     def catch_up(self) -> None:
         """Apply the changes that the indexes have not seen; one cheap look-up when there are none."""
@@ -33,11 +35,7 @@ class LiveIndexes:
                 if step.seq > self.lexical.seq:
                     self.lexical.apply(step.seq, step.add, step.texts, step.remove)
 
-    def checkpoint(self) -> None:
-        """Catch up and keep the result, so that the next open need not; the lexical index always does."""
-        self.catch_up()
-        with self._applying:
-            self.vectors.checkpoint()
-
     def _level(self, head: int) -> bool:
-        return self.vectors.seq >= head and self.lexical.seq >= head
+        if self._reached < head:
+            self._reached = min(self.vectors.seq, self.lexical.seq)
+        return self._reached >= head
