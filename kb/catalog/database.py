@@ -142,7 +142,7 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 
 def _use_wal(connection: Any) -> None:
-    """Switch to the write-ahead log; SQLite does not wait by itself for others that do so at the same moment."""
+    """Switch to the write-ahead log; SQLite does not wait for others that do so at the same moment."""
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
