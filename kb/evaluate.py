@@ -25,12 +25,12 @@ _DEPTH = 100
 
 
 class EntryParser:
-    """Corpus lines to documents: the text as it stands, under its title."""
+    """Corpus lines to documents: the text as it stands, under its title, which may be empty."""
 
     def parse(self, data: bytes, name: str) -> Document:
         """Raises KeyError on a line without text; `read` has checked them."""
         entry = json.loads(data)
-        return Document(text=entry["text"], media_type="text/plain", title=entry.get("title") or None)
+        return Document(text=entry["text"], media_type="text/plain", title=entry["title"])
 
 
 @dataclass(frozen=True, slots=True)

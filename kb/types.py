@@ -49,7 +49,8 @@ class Document:
     """One parsed document: a single immutable text and the marks on it.
 
     markup: "markdown" where `#` headings, pipe tables and ``` fences carry structure, else "plain".
-    pages and headings are in order of `start`; both may be empty.
+    pages and headings are in order of `start`; both may be empty. title: None to be named by its file,
+    "" for a document that has no title.
     """
 
     text: str

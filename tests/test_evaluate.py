@@ -87,6 +87,18 @@ def test_a_beir_folder_is_measured(service: Any, beir: Path, whole: bool) -> Non
     assert again["ingest"]["embedded"] == 0
 
 
+def test_an_entry_without_a_title_is_embedded_as_its_text_alone(service: Any, beir: Path) -> None:
+    """An id is no title: it would be part of what the model reads."""
+    evaluate(service, beir, mode="dense", whole_documents=True)
+    kb = service.catalog.knowledge_bases.get(f"eval {beir.parent.name} tiny whole")
+    (step,) = service.catalog.feed.after(kb.id, 0, kb.fingerprint, kb.dim)
+    assert step.texts == [
+        "Pump The pump is started with the green lever.",
+        "Valve The valve closes at twelve bar.",
+        "Soup is served on Monday.",
+    ]
+
+
 def test_a_changed_corpus_is_followed(service: Any, beir: Path) -> None:
     """A document that left the corpus is not found any more."""
     evaluate(service, beir, mode="dense", whole_documents=True)

@@ -111,7 +111,7 @@ class Pipeline:
     def _version(self, file: Incoming, attributes: Attributes) -> NewVersion:
         data = file.read()
         document = self._parser.parse(data, PurePosixPath(file.uri).name)
-        title = document.title or title_of(file.uri)
+        title = title_of(file.uri) if document.title is None else document.title
         return NewVersion(
             uri=file.uri,
             title=title,
