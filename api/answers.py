@@ -1,31 +1,26 @@
 """What callers get: the shapes in OpenAPI, and the frozen nouns of `kb` in those shapes.
 
-The models describe and are never run: an answer is built from the noun and encoded once, in the thread
-that did the work. `dataclasses.asdict` gives the same shape, and copies every value on the way.
+The models describe and are never run: an answer is encoded once, from the noun itself, in the thread that
+did the work.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from operator import attrgetter
+from dataclasses import asdict
 from typing import Any, Literal
 
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 from kb import types
 from kb.types import AttributeValue
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_HIT = tuple(field.name for field in fields(types.Hit))
-_of_hit = attrgetter(*_HIT)
 
-
-def respond(
-    value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """A JSON response."""
-    return Response(_encode(value).encode(), status, headers=headers, media_type="application/json")
+def respond(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response: of a mapping, or of a noun as it is."""
+    return Response(
+        to_json(value, inf_nan_mode="null"), status, headers=headers, media_type="application/json"
+    )
 
 
 def knowledge_base(kb: types.KnowledgeBase) -> dict[str, Any]:
@@ -47,12 +42,6 @@ def job(done: types.Job) -> dict[str, Any]:
     if done.report:
         shown["report"]["failed"] = done.report.failed
     return shown
-
-
-def search(result: types.SearchResult) -> dict[str, Any]:
-    """A `SearchAnswer`."""
-    hits = [dict(zip(_HIT, _of_hit(hit), strict=True)) for hit in result.hits]
-    return {"hits": hits, "timings_ms": result.timings_ms}
 
 
 class Answer(BaseModel):

@@ -111,6 +111,11 @@ class Shelf:
         source = source or self.catalog.store.source(kb.id, "upload")
         return self.catalog.store.commit(kb.id, source, kb.fingerprint, versions, self.vectors(*versions))
 
+    def hits(self, ids: Any) -> dict[int, Any]:
+        """The visible chunks among some ids, all scored 0."""
+        ids = list(ids)
+        return {hit.chunk_id: hit for hit in self.catalog.documents.hits(ids, [0.0] * len(ids), {})}
+
     def content(self, uri: str, kb: Any = None) -> Any:
         """The document at a place."""
         (found,) = (

@@ -103,7 +103,7 @@ def delete_document(kb: str, document: str, service: Opened) -> Response:
 @routes.get("/failures", **described(answers.Failures, errors=(404,)))
 def list_failures(kb: str, service: Opened) -> Response:
     """The documents that were refused, with their reasons. Sending one again tries again."""
-    return respond({"data": [{"uri": one.uri, "reason": one.reason} for one in service.failures(kb)]})
+    return respond({"data": service.failures(kb)})
 
 
 async def _accepted(kb: str, request: Request, service: Service) -> Job:

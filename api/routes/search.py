@@ -39,6 +39,6 @@ async def _searched(request: Request, asked: SearchRequest, kbs: Sequence[str]) 
             score_threshold=asked.score_threshold,
         )
         request.app.state.metrics.observe_search(result.timings_ms)
-        return respond(answers.search(result))
+        return respond(result)
 
     return await search_thread(request, work)

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, inspect, make_url, select, text, update
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import Connection, Select, create_engine, event, inspect, make_url, select, text, update
+from sqlalchemy.exc import DBAPIError
 from uuid6 import uuid7
 
 from kb.catalog import schema
+from kb.catalog.prepared import Prepared
 from kb.errors import StorageFull
 
 # Before 3.51.3 two connections that write and checkpoint at the same instant could corrupt a WAL
@@ -55,6 +56,10 @@ class Database:
         """One consistent snapshot."""
         with self.engine.connect() as connection:
             yield connection
+
+    def prepare(self, statement: Select[Any]) -> Prepared:
+        """A select that is run often, and whose rows are few."""
+        return Prepared(self.engine, statement)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -159,6 +164,3 @@ def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("write", False)
     # A transaction that will write takes the lock at once: upgrading later could find its snapshot stale.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-__all__ = ["Database", "OperationalError", "new_id", "now"]

@@ -1,6 +1,6 @@
 """Documents as they are read: listed, opened by span, filtered, and turned into hits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,6 @@ from kb.catalog.schema import chunks, contents, failures, sources, versions
 from kb.errors import InvalidInput, NotFound
 from kb.types import Attributes, Content, Failure, Filter, Hit, Ids
 
-# Built once: every search asks it.
-# Columns in the order of Hit's fields.
 _HITS = (
     select(
         *(chunks.c[name] for name in ("kb_id", "id", "version_id", "content_id")),
@@ -43,6 +41,7 @@ class Documents:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._hits = database.prepare(_HITS)
 
     def known(self, source_id: str) -> dict[str, Known]:
         """What is visible of a source, by uri."""
@@ -94,11 +93,19 @@ class Documents:
         with self._database.read() as connection:
             return np.fromiter(connection.scalars(query), np.int64)
 
-    def hits(self, ids: Sequence[int]) -> dict[int, Hit]:
-        """The visible chunks among `ids`, scores left empty; a chunk replaced meanwhile is absent."""
-        with self._database.read() as connection:
-            rows = connection.execute(_HITS, {"ids": list(ids)}).all()
-        return {row.id: _hit(tuple(row)) for row in rows}
+    def hits(
+        self, ids: Sequence[int], scores: Sequence[float], parts: Mapping[str, Sequence[float]]
+    ) -> list[Hit]:
+        """The visible chunks among `ids`, in their order; a chunk replaced meanwhile is absent.
+
+        scores: of each id. parts: what they were made of, by name, of each id.
+        """
+        rows = {row.id: row for row in self._hits(ids=ids)}
+        return [
+            _hit(rows[chunk_id], scores[at], {name: values[at] for name, values in parts.items()})
+            for at, chunk_id in enumerate(ids)
+            if chunk_id in rows
+        ]
 
     def failures(self, kb_id: str) -> list[Failure]:
         """The documents in quarantine."""
@@ -106,6 +113,25 @@ class Documents:
         with self._database.read() as connection:
             rows = connection.execute(query.where(sources.c.kb_id == kb_id).order_by(failures.c.uri))
             return [Failure(row.uri, row.reason) for row in rows]
+
+
+def _hit(row: Any, score: float, parts: Mapping[str, float]) -> Hit:
+    return Hit(
+        knowledge_base_id=row.kb_id,
+        chunk_id=row.id,
+        content_version_id=row.version_id,
+        content_id=row.content_id,
+        title=row.title,
+        uri=row.uri,
+        text=row.text,
+        start=row.start,
+        end=row.end,
+        page=row.page,
+        heading=row.heading,
+        score=score,
+        scores=parts,
+        attributes=row.attributes,
+    )
 
 
 def _described(kb_id: str) -> Select[Any]:
@@ -137,9 +163,3 @@ def _content(row: Row[Any]) -> Content:
         attributes=row.attributes,
         created_at=row.created_at,
     )
-
-
-def _hit(row: tuple[Any, ...]) -> Hit:
-    # By position: naming each of fourteen fields of a row costs more than the query.
-    *found, attributes = row
-    return Hit(*found, 0.0, {}, attributes)  # type: ignore[call-arg]

@@ -14,8 +14,7 @@ from kb.types import Ids, Vectors
 # Chunks read at once while an index follows: 12 MB of vectors, a few thousand texts.
 _STEP = 8192
 
-# Built once: every search asks it, and building a statement takes longer than running this one.
-_HEAD = select(func.max(changes.c.seq)).where(changes.c.kb_id == bindparam("kb_id"))
+_HEAD = select(func.max(changes.c.seq).label("seq")).where(changes.c.kb_id == bindparam("kb_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +33,11 @@ class Feed:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._head = database.prepare(_HEAD)
 
     def head(self, kb_id: str) -> int:
         """The newest change number of a knowledge base; 0 where nothing happened yet."""
-        with self._database.read() as connection:
-            return int(connection.scalar(_HEAD, {"kb_id": kb_id}) or 0)
+        return int(self._head(kb_id=kb_id)[0].seq or 0)
 
     def after(self, kb_id: str, seq: int, fingerprint: str, dim: int) -> Iterator[Step]:
         """The changes behind `seq`, in order, a bounded number of chunks at a time.

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, ScalarSelect, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import ScalarSelect, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from kb.catalog.database import Database, new_id, now
@@ -13,7 +13,6 @@ from kb.types import ChunkingPolicy, KnowledgeBase
 
 _MAX_NAME = 128
 
-# Built once: every request asks it.
 _NAMED = select(knowledge_bases).where(
     (knowledge_bases.c.id == bindparam("name")) | (knowledge_bases.c.name == bindparam("name"))
 )
@@ -24,6 +23,7 @@ class KnowledgeBases:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._named = database.prepare(_NAMED)
 
     def create(
         self,
@@ -57,13 +57,13 @@ class KnowledgeBases:
 
     def get(self, name_or_id: str) -> KnowledgeBase:
         """By name or id, its counts left at 0. Raises NotFound, naming the ones that exist."""
-        with self._database.read() as connection:
-            row = connection.execute(_NAMED, {"name": name_or_id}).one_or_none()
-            if row is None:
+        found = self._named(name=name_or_id)
+        if not found:
+            with self._database.read() as connection:
                 known = connection.scalars(select(knowledge_bases.c.name).order_by("name").limit(20)).all()
-                listed = f"; there are: {', '.join(known)}" if known else "; there is none yet"
-                raise NotFound(f"no knowledge base {name_or_id!r}{listed}", param="knowledge_base")
-        return _knowledge_base(row)
+            listed = f"; there are: {', '.join(known)}" if known else "; there is none yet"
+            raise NotFound(f"no knowledge base {name_or_id!r}{listed}", param="knowledge_base")
+        return _knowledge_base(found[0])
 
     def all(self) -> list[KnowledgeBase]:
         """Every knowledge base, by name, with its counts."""
@@ -102,7 +102,7 @@ class KnowledgeBases:
             connection.execute(delete(vectors).where(~used))
 
 
-def _knowledge_base(row: Row[Any]) -> KnowledgeBase:
+def _knowledge_base(row: Any) -> KnowledgeBase:
     return KnowledgeBase(
         id=row.id,
         name=row.name,

@@ -19,6 +19,9 @@ from sqlalchemy import (
 
 REVISION = "0001"
 
+# SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -94,7 +97,7 @@ versions = Table(
 chunks = Table(
     "chunks",
     metadata,
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", _Number, primary_key=True, autoincrement=False),
     Column("kb_id", String(64), _owner("knowledge_bases"), nullable=False),
     Column("content_id", String(64), _owner("contents"), nullable=False, index=True),
     Column("version_id", String(64), _owner("versions"), nullable=False, index=True),
@@ -135,7 +138,7 @@ attributes = Table(
 changes = Table(
     "changes",
     metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", _Number, primary_key=True, autoincrement=False),
     Column("kb_id", String(64), _owner("knowledge_bases"), nullable=False),
     Column("added", Boolean, nullable=False),
     Column("first_chunk", BigInteger, nullable=False),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -73,16 +73,11 @@ class SearchCore:
             ]
             ids, scores, parts = _ranked(found, mode, top_k, score_threshold)
             clock.lap("fuse")
-            read = self._documents.hits(ids.tolist())
+            hits = self._documents.hits(ids.tolist(), scores.tolist(), parts)
             clock.lap("read")
-            if len(read) == len(ids) or attempt == _ATTEMPTS - 1:
+            if len(hits) == len(ids) or attempt == _ATTEMPTS - 1:
                 break
-        hits = tuple(
-            replace(read[chunk_id], score=score, scores={name: values[at] for name, values in parts.items()})
-            for at, (chunk_id, score) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True))
-            if chunk_id in read
-        )
-        return SearchResult(hits, clock.read())
+        return SearchResult(tuple(hits), clock.read())
 
     def _candidates(
         self,

@@ -1,5 +1,6 @@
 """Search and contents over HTTP."""
 
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_the_answer_is_the_noun_as_a_dict(handbook: TestClient) -> None:
     """`kb search --json` prints `asdict` of the result, and HTTP sends the same."""
     service = handbook.app.state.service  # type: ignore[attr-defined]
     result = service.search("pump", ["handbook"])
-    shown = answers.search(result)
+    shown = json.loads(answers.respond(result).body)
     assert {**shown, "hits": tuple(shown["hits"])} == asdict(result)
 
 

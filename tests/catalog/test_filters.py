@@ -140,7 +140,7 @@ def test_numbers_booleans_strings_and_missing_keys_are_told_apart(
     for uri, attributes in (("one", {"n": 1}), ("true", {"n": True}), ("text", {"n": "1"}), ("none", {})):
         shelf.put(shelf.version(uri, "text", attributes))
     ids = shelf.catalog.documents.matching(shelf.kb.id, parse_filter(where)).tolist()
-    assert [shelf.catalog.documents.hits(ids)[number].uri for number in ids] == expected
+    assert [shelf.hits(ids)[number].uri for number in ids] == expected
 
 
 @pytest.mark.parametrize(

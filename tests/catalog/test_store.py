@@ -26,7 +26,7 @@ def test_a_committed_document_is_there_whole(shelf: Any) -> None:
     assert not made.replaced
     assert (content.title, content.media_type, content.byte_size) == ("title of a.txt", "text/plain", 14)
     assert (content.characters, content.chunks, content.attributes) == (14, 2, {"team": "x"})
-    hits = shelf.catalog.documents.hits([1, 2, 3])
+    hits = shelf.hits([1, 2, 3])
     assert {n: (hit.text, hit.start, hit.end, hit.page, hit.heading) for n, hit in hits.items()} == {
         1: ("one", 0, 3, 1, "H"),
         2: ("two words", 5, 14, 1, "H"),
@@ -66,9 +66,7 @@ def test_readers_see_the_old_version_until_the_new_one_is_whole(shelf: Any) -> N
 
     def look(*_: object) -> None:
         worker = threading.Thread(
-            target=lambda: seen.append(
-                {hit.text for hit in shelf.catalog.documents.hits(range(1, 9)).values()}
-            )
+            target=lambda: seen.append({hit.text for hit in shelf.hits(range(1, 9)).values()})
         )
         worker.start()
         worker.join()
@@ -79,7 +77,7 @@ def test_readers_see_the_old_version_until_the_new_one_is_whole(shelf: Any) -> N
     finally:
         event.remove(shelf.catalog.database.engine, "commit", look)
     assert seen[0] == {"old one", "old two"}
-    assert {hit.text for hit in shelf.catalog.documents.hits(range(1, 9)).values()} == {
+    assert {hit.text for hit in shelf.hits(range(1, 9)).values()} == {
         "new one",
         "new two",
         "new three",
@@ -233,7 +231,7 @@ def test_a_rename_keeps_everything_but_the_place(shelf: Any) -> None:
     shelf.catalog.store.rename(before.id, "new/a.txt")
     after = shelf.content("new/a.txt")
     assert (after.id, after.version_id, after.attributes) == (before.id, before.version_id, {"k": "v"})
-    assert shelf.catalog.documents.hits([1])[1].uri == "new/a.txt"
+    assert shelf.hits([1])[1].uri == "new/a.txt"
     assert len(shelf.rows("changes")) == 1
 
 
@@ -244,7 +242,7 @@ def test_attributes_are_replaced_as_a_whole(shelf: Any) -> None:
     shelf.put(shelf.version("a", "one", {"old": 1, "both": "x"}))
     shelf.catalog.store.set_attributes(shelf.kb.id, {shelf.content("a").id: {"both": "y", "new": True}})
     assert shelf.content("a").attributes == {"both": "y", "new": True}
-    assert shelf.catalog.documents.hits([1])[1].attributes == {"both": "y", "new": True}
+    assert shelf.hits([1])[1].attributes == {"both": "y", "new": True}
     for key, value, expected in (("both", "y", [1]), ("both", "x", []), ("old", 1, []), ("new", True, [1])):
         where = parse_filter({"type": "eq", "key": key, "value": value})
         assert shelf.catalog.documents.matching(shelf.kb.id, where).tolist() == expected

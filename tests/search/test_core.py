@@ -283,11 +283,11 @@ def test_a_document_replaced_between_index_and_catalog_costs_no_hit(
     read = words.catalog.documents.hits
     calls = []
 
-    def replace_first(ids: list[int]) -> Any:
+    def replace_first(ids: list[int], *scored: Any) -> Any:
         calls.append(list(ids))
         if len(calls) == 1:
             shelf.put(shelf.version("doc2", "pump replaced"))
-        return read(ids)
+        return read(ids, *scored)
 
     monkeypatch.setattr(words.catalog.documents, "hits", replace_first)
     hits = words.search("pump", ["shelf"], top_k=4).hits

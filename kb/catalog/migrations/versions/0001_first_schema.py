@@ -48,7 +48,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "changes",
-        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "seq",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("kb_id", sa.String(length=64), nullable=False),
         sa.Column("added", sa.Boolean(), nullable=False),
         sa.Column("first_chunk", sa.BigInteger(), nullable=False),
@@ -179,7 +184,12 @@ def upgrade() -> None:
 
     op.create_table(
         "chunks",
-        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("kb_id", sa.String(length=64), nullable=False),
         sa.Column("content_id", sa.String(length=64), nullable=False),
         sa.Column("version_id", sa.String(length=64), nullable=False),
