@@ -1,5 +1,6 @@
 """The application: `create_app(settings)` wires it, uvicorn calls `from_environment`."""
 
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -50,6 +51,9 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
             app.state.accepting = CapacityLimiter(documents.ACCEPTING)
             app.state.waiting = CapacityLimiter(documents.WAITING)
             app.state.cold = _is_cold(service)
+            # What is loaded by now stays: collecting it again and again would stop every search for it.
+            gc.freeze()
+            gc.enable()
             service.jobs.start()
             try:
                 yield

@@ -1,0 +1,22 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some documents were refused."""
+
+import typer
+
+from kb.cli import documents, keys, search, serve
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
+)
+app.command()(documents.ingest)
+app.command()(search.search)
+app.command("list")(documents.list_)
+app.command()(documents.show)
+app.command()(documents.delete)
+app.command("eval")(search.eval_)
+app.command()(serve.serve)
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """The `kb` command."""
+    app()
