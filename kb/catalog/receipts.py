@@ -34,7 +34,9 @@ def issue(connection: Connection, kb_id: str, content_ids: Sequence[str] | None 
     """
     counted = select(func.count()).select_from(chunks).where(chunks.c.content_id == contents.c.id)
     query = (
-        select(contents.c.id, versions.c.sha256, counted.correlate(contents).scalar_subquery().label("chunks"))
+        select(
+            contents.c.id, versions.c.sha256, counted.correlate(contents).scalar_subquery().label("chunks")
+        )
         .join(versions, versions.c.id == contents.c.version_id)
         .where(contents.c.kb_id == kb_id)
         .order_by(contents.c.id)
