@@ -231,7 +231,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That a document was deleted. seq: the newest change before; chunks: how many it had; sha256: of its bytes."""
+    """That a document was deleted.
+
+    seq: the newest change number before. chunks: how many it had. sha256: of its bytes.
+    """
 
     id: str
     knowledge_base_id: str
