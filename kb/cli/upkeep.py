@@ -29,9 +29,8 @@ def fsck(
                 fate = "kb fsck --repair" if finding.repairable else "restore a backup, or ingest it anew"
             say(f"{finding.kind}  {finding.knowledge_base or '-'}  {finding.what}  ({fate})")
         deleted = {True: "overwritten", False: "not overwritten", None: "the database's own affair"}
-        say(
-            f"{len(report.found)} found, {len(report.left)} left; deleted pages: {deleted[report.secure_delete]}"
-        )
+        say(f"{len(report.found)} found, {len(report.left)} left")
+        say(f"deleted pages: {deleted[report.secure_delete]}")
     if report.left:
         raise typer.Exit(1)
 
@@ -63,6 +62,5 @@ def receipts(kb: Only = None, data_dir: DataDir = None, as_json: AsJson = False)
         print_json({"data": [asdict(receipt) for receipt in found]})
         return
     for receipt in found:
-        say(
-            f"{receipt.id}  {receipt.deleted_at}  {receipt.content_id}  {receipt.chunks} chunks  {receipt.sha256}"
-        )
+        what = f"{receipt.content_id}  {receipt.chunks} chunks  {receipt.sha256}"
+        say(f"{receipt.id}  {receipt.deleted_at}  {what}")
