@@ -61,6 +61,9 @@ class VectorIndex(Protocol):
     def score(self, vector: Vectors, ids: Ids) -> Vectors:
         """Inner products with the given chunks, shape (len(ids),); nan where an id is not live."""
 
+    def ids(self) -> Ids:
+        """Every live chunk, ascending."""
+
     def checkpoint(self) -> None:
         """Make what was applied durable, so that the next open starts from here."""
 
@@ -80,3 +83,6 @@ class LexicalIndex(Protocol):
 
     def score(self, query: str, ids: Ids) -> Vectors:
         """BM25 of the given ids, shape (len(ids),); 0 where no term is shared."""
+
+    def ids(self) -> Ids:
+        """Every live chunk, ascending."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from kb.catalog import Catalog
 from kb.catalog.attributes import checked
@@ -38,10 +38,14 @@ from kb.types import (
     Job,
     KnowledgeBase,
     Mode,
+    Receipt,
     SearchResult,
     Vectors,
     is_unicode,
 )
+
+if TYPE_CHECKING:
+    from kb.upkeep.check import Report
 
 # Documents sent in share one source: the same name again replaces the document.
 _UPLOADS = "upload"
@@ -253,6 +257,36 @@ class Service:
                 self._embedders[model] = OnnxEmbedder(folder, threads=self.settings.threads)
             return self._embedders[model]
 
+    # Upkeep
+
+    def check(self, kb: str | None = None, *, repair: bool = False) -> "Report":
+        """Check one knowledge base or all of them; see `kb.upkeep.check.check`."""
+        from kb.upkeep.check import check
+
+        kbs = self.knowledge_bases() if kb is None else [self.knowledge_base(kb)]
+        report = check(self.catalog, self.settings.indexes_dir, self._opened, kbs, repair=repair)
+        if repair:
+            with self._lock:
+                self._indexes.clear()
+        return report
+
+    def backup(self, file: Path) -> dict[str, Any]:
+        """Write a snapshot of the catalog; see `kb.upkeep.backup.backup`."""
+        import kb
+        from kb.upkeep.backup import backup
+
+        return backup(self.catalog.database.engine, self.settings.database_url, file, kb.__version__)
+
+    def receipts(self, kb: str | None = None) -> list[Receipt]:
+        """Receipts of deletions, oldest first; `kb` may be the id of a knowledge base that is gone."""
+        found = self._existing(kb) if kb else None
+        return self.catalog.receipts.all(found.id if found else kb)
+
+    def follow(self) -> None:
+        """Bring the indexes of every knowledge base level with the catalog."""
+        for kb in self.knowledge_bases():
+            self._live(kb).catch_up()
+
     # Parts
 
     def _existing(self, name: str) -> KnowledgeBase | None:
@@ -280,14 +314,13 @@ class Service:
     def _live(self, kb: KnowledgeBase) -> LiveIndexes:
         with self._lock:
             if kb.id not in self._indexes:
-                folder = self.settings.indexes_dir / kb.id
-                self._indexes[kb.id] = LiveIndexes(
-                    kb,
-                    self.catalog.feed,
-                    FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim),
-                    TantivyIndex(folder / "lexical"),
-                )
+                self._indexes[kb.id] = self._opened(kb)
             return self._indexes[kb.id]
+
+    def _opened(self, kb: KnowledgeBase) -> LiveIndexes:
+        folder = self.settings.indexes_dir / kb.id
+        dense = FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim)
+        return LiveIndexes(kb, self.catalog.feed, dense, TantivyIndex(folder / "lexical"))
 
     def _run_job(self, job: Job) -> IngestReport:
         kb = self.catalog.knowledge_bases.get(job.knowledge_base_id)

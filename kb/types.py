@@ -227,3 +227,19 @@ class Key:
     id: str
     name: str
     created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """That a document was deleted.
+
+    seq: the newest change number before. chunks: how many it had. sha256: of its bytes.
+    """
+
+    id: str
+    knowledge_base_id: str
+    content_id: str
+    deleted_at: str
+    seq: int
+    chunks: int
+    sha256: str

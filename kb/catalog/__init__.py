@@ -6,6 +6,7 @@ from kb.catalog.feed import Feed
 from kb.catalog.jobs import Jobs
 from kb.catalog.keys import Keys
 from kb.catalog.knowledge_bases import KnowledgeBases
+from kb.catalog.receipts import Receipts
 from kb.catalog.store import Store
 
 
@@ -20,6 +21,7 @@ class Catalog:
         self.feed = Feed(self.database)
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)
+        self.receipts = Receipts(self.database)
 
     def close(self) -> None:
         """Release the database."""

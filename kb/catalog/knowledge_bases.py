@@ -7,7 +7,9 @@ from sqlalchemy import ScalarSelect, Table, bindparam, delete, func, insert, sel
 from sqlalchemy.exc import IntegrityError
 
 from kb.catalog.database import Database, new_id, now
+from kb.catalog.receipts import issue
 from kb.catalog.schema import chunks, contents, knowledge_bases, vectors
+from kb.catalog.store import unused
 from kb.errors import AlreadyExists, InvalidInput, NotFound
 from kb.types import ChunkingPolicy, KnowledgeBase
 
@@ -94,12 +96,12 @@ class KnowledgeBases:
         return self.get(kb_id)
 
     def delete(self, kb_id: str) -> None:
-        """Remove it with all its documents, texts and the vectors nobody else uses."""
+        """Remove it with all its documents, texts and the vectors nobody else uses; leaves receipts."""
         with self._database.write() as connection:
+            issue(connection, kb_id)
             connection.execute(delete(knowledge_bases).where(knowledge_bases.c.id == kb_id))
             # A vector tells much of its text: none outlives the last chunk that holds it.
-            used = select(1).where(chunks.c.text_hash == vectors.c.text_hash).exists()
-            connection.execute(delete(vectors).where(~used))
+            connection.execute(delete(vectors).where(unused()))
 
 
 def _knowledge_base(row: Any) -> KnowledgeBase:

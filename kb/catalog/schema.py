@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -194,4 +194,19 @@ keys = Table(
     Column("name", String(128), nullable=False),
     Column("hash", LargeBinary(32), nullable=False, unique=True),
     Column("created_at", String(32), nullable=False),
+)
+
+# That a document was deleted. No foreign key: a receipt outlives its knowledge base, and nothing in it
+# tells the text; sha256 is that of the bytes, so that whoever still holds them can name what was deleted.
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kb_id", String(64), nullable=False),
+    Column("content_id", String(64), nullable=False),
+    Column("deleted_at", String(32), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Index(None, "kb_id", "id"),
 )

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from kb.catalog.attributes import attribute_rows
 from kb.catalog.database import Database, new_id, now
+from kb.catalog.receipts import issue
 from kb.catalog.schema import (
     attributes,
     changes,
@@ -25,6 +27,8 @@ from kb.types import Attributes, Chunk, Document, Failure, Vectors
 
 # Host parameters of one statement; SQLite and PostgreSQL both take several times more.
 _AT_ONCE = 5000
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +147,10 @@ class Store:
                 _set_attributes(connection, kb_id, content_id, new)
 
     def remove(self, kb_id: str, content_ids: Sequence[str]) -> None:
-        """Delete documents with every version, text and vector that nothing else holds."""
+        """Delete documents with every version, text and vector that nothing else holds; leaves receipts."""
         with self._database.write() as connection:
+            for some in _portions(content_ids):
+                issue(connection, kb_id, some)
             hashes: set[bytes] = set()
             for content_id in content_ids:
                 hashes |= self._drop_chunks(connection, kb_id, content_id)
@@ -257,6 +263,16 @@ class Store:
         connection.execute(insert(changes).values(row))
 
 
+def unused() -> ColumnElement[bool]:
+    """A condition on `vectors` that holds for those that no chunk under their model needs."""
+    needed = select(1).where(
+        chunks.c.text_hash == vectors.c.text_hash,
+        knowledge_bases.c.id == chunks.c.kb_id,
+        knowledge_bases.c.fingerprint == vectors.c.fingerprint,
+    )
+    return ~needed.exists()
+
+
 def _set_attributes(connection: Connection, kb_id: str, content_id: str, given: Attributes) -> None:
     connection.execute(delete(attributes).where(attributes.c.content_id == content_id))
     if given:
@@ -265,9 +281,8 @@ def _set_attributes(connection: Connection, kb_id: str, content_id: str, given: 
 
 def _forget_vectors(connection: Connection, hashes: Iterable[bytes]) -> None:
     """Drop the vectors of texts that no chunk holds any more: a vector tells much of its text."""
-    used = select(1).where(chunks.c.text_hash == vectors.c.text_hash).exists()
     for some in _portions(hashes):
-        connection.execute(delete(vectors).where(vectors.c.text_hash.in_(some), ~used))
+        connection.execute(delete(vectors).where(vectors.c.text_hash.in_(some), unused()))
 
 
 def _stored(connection: Connection, fingerprint: str, hashes: Iterable[bytes]) -> set[bytes]:
@@ -287,6 +302,6 @@ def _add_vectors(connection: Connection, fingerprint: str, made: Mapping[bytes, 
         connection.execute(insert(vectors), rows)
 
 
-def _portions(hashes: Iterable[bytes]) -> Iterable[list[bytes]]:
-    every = list(hashes)
+def _portions(items: Iterable[_Item]) -> Iterable[list[_Item]]:
+    every = list(items)
     return (every[at : at + _AT_ONCE] for at in range(0, len(every), _AT_ONCE))

@@ -2,7 +2,7 @@
 
 import typer
 
-from kb.cli import documents, keys, search, serve
+from kb.cli import documents, keys, search, serve, upkeep
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
@@ -14,6 +14,10 @@ app.command()(documents.show)
 app.command()(documents.delete)
 app.command("eval")(search.eval_)
 app.command()(serve.serve)
+app.command()(upkeep.fsck)
+app.command()(upkeep.backup)
+app.command()(upkeep.restore)
+app.command()(upkeep.receipts)
 app.add_typer(keys.app, name="keys")
 
 

@@ -39,9 +39,15 @@ def service(data_dir: Path | None, as_json: bool) -> Iterator["Service"]:
     """The service over the data folder; what goes wrong becomes a message and an exit code."""
     import kb
 
+    with reported(as_json), kb.open(data_dir) as service:
+        yield service
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
+    """What goes wrong becomes a message and an exit code."""
     try:
-        with kb.open(data_dir) as service:
-            yield service
+        yield
     except KbError as error:
         if as_json:
             print_json({"error": {"message": str(error), "type": type(error).__name__, "param": error.param}})

@@ -46,5 +46,8 @@ class ExactIndex:
         rows = np.array([self._rows.get(chunk_id, unknown) for chunk_id in ids.tolist()], np.float32)
         return rows.reshape(len(ids), self._dim) @ vector
 
+    def ids(self) -> Ids:
+        return np.array(sorted(self._rows), np.int64)
+
     def checkpoint(self) -> None:
         """Nothing to keep."""

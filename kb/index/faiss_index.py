@@ -19,10 +19,11 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from kb.errors import DimensionMismatch, IndexCorrupt
-from kb.index.manifest import digest, read_manifest, sync, write_manifest
+from kb.index.manifest import digest, mismatch, read_manifest, sync, write_manifest
 from kb.types import Ids, Neighbours, Vectors
 
 _MANIFEST = "MANIFEST.json"
+_LOCK = "checkpoint.lock"
 # The tail is scanned beside the base. Past a quarter of the base it costs more to scan than to fold in;
 # below this many rows neither cost is felt.
 _SMALL_TAIL = 4096
@@ -44,6 +45,22 @@ class _State:
     @property
     def base_alive(self) -> int:
         return len(self.base_ids) - int(np.count_nonzero(self.dead))
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the files of a checkpoint; None where all is well, or none was written yet."""
+    if not (folder / _MANIFEST).exists():
+        return None
+    # While this is held nobody switches to another checkpoint.
+    with FileLock(folder / _LOCK):
+        return mismatch(folder / _MANIFEST)
+
+
+def discard(folder: Path) -> None:
+    """Forget the checkpoint: the next open starts empty."""
+    if folder.is_dir():
+        with FileLock(folder / _LOCK):
+            (folder / _MANIFEST).unlink(missing_ok=True)
 
 
 class FaissIndex:
@@ -112,6 +129,10 @@ class FaissIndex:
         rows[in_tail] = state.tail[order[np.searchsorted(state.tail_ids[order], ids[in_tail])]]
         return _products(rows, vector)
 
+    def ids(self) -> Ids:
+        state = self._state
+        return np.sort(np.concatenate([state.base_ids[~state.dead], state.tail_ids]))
+
     def checkpoint(self) -> None:
         """Fold the tail into a new base, write it beside the old one, and switch to it.
 
@@ -123,7 +144,7 @@ class FaissIndex:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self._folder / "checkpoint.lock", timeout=0):
+            with FileLock(self._folder / _LOCK, timeout=0):
                 self._write(state)
         except Timeout:
             return

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 
 from kb.errors import IndexCorrupt
-from kb.index.manifest import digest, read_manifest, write_manifest
+from kb.index.manifest import digest, mismatch, read_manifest, write_manifest
 from kb.types import Ids, Neighbours, Vectors
 
 # Part of the checkpoint: an index analysed otherwise is rebuilt.
@@ -40,13 +40,25 @@ class _Mark:
     files: dict[str, str]
 
 
+def damage(folder: Path) -> str | None:
+    """What is wrong with the files of an index; None where all is well, or nothing was written yet."""
+    with _locked(folder):
+        return mismatch(folder / _MARK) if folder.is_dir() and any(folder.iterdir()) else None
+
+
+def discard(folder: Path) -> None:
+    """Forget how far the index came: the next change fills it from nothing."""
+    with _locked(folder):
+        (folder / _MARK).unlink(missing_ok=True)
+
+
 class TantivyIndex:
     """A `LexicalIndex` over one folder, shared by processes. Damaged files are dropped and seq is 0 again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._analyzer = _analyzer()
-        self._lock = FileLock(f"{folder}.lock")
+        self._lock = _locked(folder)
         self._shown = -1
         folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
@@ -108,6 +120,14 @@ class TantivyIndex:
         by_id = dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
         return np.array([by_id.get(chunk_id, 0.0) for chunk_id in ids.tolist()], np.float32)
 
+    def ids(self) -> Ids:
+        from tantivy import Query
+
+        # Nothing shows how many rows a reader will see before it is brought up to date.
+        self._refresh()
+        count = self._index.searcher().num_docs
+        return np.sort(self._top(Query.all_query(), count).ids) if count else np.empty(0, np.int64)
+
     def _question(self, query: str) -> Any:
         """Any of the query's words. Built from terms, so that nothing people type is an operator."""
         from tantivy import Occur, Query
@@ -132,16 +152,19 @@ class TantivyIndex:
         )
 
     def _top(self, question: Any, k: int) -> Neighbours:
-        seq = self.seq
-        if seq != self._shown:
-            self._index.reload()
-            self._shown = seq
+        self._refresh()
         searcher = self._index.searcher()
         found = searcher.search(question, k, count=False).hits
         ids = np.array(searcher.fast_field_values("id", [address for _, address in found]), np.int64)
         scores = np.array([score for score, _ in found], np.float32)
         best = np.lexsort((ids, -scores))
         return Neighbours(ids[best], scores[best])
+
+    def _refresh(self) -> None:
+        seq = self.seq
+        if seq != self._shown:
+            self._index.reload()
+            self._shown = seq
 
     def _mark(self) -> _Mark:
         try:
@@ -168,6 +191,11 @@ class TantivyIndex:
         index = Index(builder.build(), path=str(self._folder))
         index.register_tokenizer("words", self._analyzer)
         return index
+
+
+def _locked(folder: Path) -> FileLock:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{folder}.lock")
 
 
 def _analyzer() -> Any:

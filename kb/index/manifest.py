@@ -21,6 +21,23 @@ def read_manifest(path: Path) -> dict[str, Any]:
     raise IndexCorrupt(f"{path} is damaged")
 
 
+def mismatch(path: Path) -> str | None:
+    """What differs between a manifest and the files it names with their checksums; None when nothing does."""
+    try:
+        files = read_manifest(path)["files"]
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except IndexCorrupt as error:
+        return str(error)
+    for name, expected in files.items():
+        found = path.parent / name
+        if not found.is_file():
+            return f"{found} is missing"
+        if digest(found) != expected:
+            return f"{found} does not match its checksum"
+    return None
+
+
 def write_manifest(path: Path, content: dict[str, Any]) -> None:
     """Replace the manifest: whoever reads sees the old one or this one, whole, also after a power cut."""
     scratch = path.with_suffix(".tmp")

@@ -1,0 +1,1 @@
+"""Upkeep of a data folder: check, repair, backup and restore."""

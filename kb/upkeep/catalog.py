@@ -1,0 +1,124 @@
+"""The catalog against itself, in one snapshot."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, and_, func, select
+
+from kb.catalog.attributes import attribute_rows
+from kb.catalog.schema import attributes, changes, chunks, contents, counters, receipts, vectors, versions
+from kb.catalog.store import text_hash, unused
+from kb.types import KnowledgeBase
+
+# Stored vectors are of unit length but for their rounding to float16.
+_NORM_ERROR = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong. Not repairable: restore a backup, or delete the document and ingest it again."""
+
+    kind: str
+    knowledge_base: str | None
+    what: str
+    repairable: bool = False
+
+
+def catalog_findings(connection: Connection, kbs: Sequence[KnowledgeBase]) -> Iterator[Finding]:
+    """What contradicts itself. After a finding of kind "database" nothing else is looked at."""
+    if connection.dialect.name == "sqlite":
+        said = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        if said != ["ok"]:
+            yield Finding("database", None, "; ".join(said[:5]))
+            return
+        for table, row, *_ in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+            yield Finding("foreign_key", None, f"row {row} of {table} has no owner")
+    top = {row.name: row.value for row in connection.execute(select(counters))}
+    if top.get("chunk", 0) < (connection.scalar(select(func.max(chunks.c.id))) or 0):
+        yield Finding("counter", None, "the chunk counter is behind the numbers in use")
+    if top.get("change", 0) < (connection.scalar(select(func.max(changes.c.seq))) or 0):
+        yield Finding("counter", None, "the change counter is behind the numbers in use")
+    orphans = connection.scalar(select(func.count()).select_from(vectors).where(unused()))
+    if orphans:
+        yield Finding("orphan_vectors", None, f"{orphans} vectors that nothing uses", True)
+    rows_of = ((contents, "id"), (versions, "content_id"), (chunks, "content_id"), (attributes, "content_id"))
+    for table, column in rows_of:
+        left = (
+            select(func.count()).select_from(table).where(table.c[column].in_(select(receipts.c.content_id)))
+        )
+        if count := connection.scalar(left):
+            yield Finding("receipt", None, f"{count} rows of {table.name} outlived their deletion")
+    for kb in kbs:
+        yield from _chunks(connection, kb)
+        yield from _attributes(connection, kb)
+        if not np.array_equal(*_replayed(connection, kb, top.get("chunk", 0))):
+            yield Finding("feed", kb.name, "the change feed does not lead to the chunks that are there")
+
+
+def _chunks(connection: Connection, kb: KnowledgeBase) -> Iterator[Finding]:
+    query = (
+        select(
+            chunks.c.id,
+            chunks.c.text,
+            chunks.c.start,
+            chunks.c.end,
+            chunks.c.context,
+            chunks.c.text_hash,
+            chunks.c.version_id,
+            contents.c.version_id.label("visible"),
+            contents.c.kb_id.label("home"),
+            vectors.c.vector,
+        )
+        .outerjoin(contents, contents.c.id == chunks.c.content_id)
+        .outerjoin(
+            vectors,
+            and_(vectors.c.text_hash == chunks.c.text_hash, vectors.c.fingerprint == kb.fingerprint),
+        )
+        .where(chunks.c.kb_id == kb.id)
+        .order_by(chunks.c.version_id, chunks.c.id)
+    )
+    version_id, text = None, ""
+    for row in connection.execute(query):
+        if row.version_id != version_id:
+            version_id = row.version_id
+            text = connection.scalar(select(versions.c.text).where(versions.c.id == version_id)) or ""
+        for kind, what in _wrong(row, text, kb):
+            yield Finding(kind, kb.name, f"chunk {row.id}: {what}")
+
+
+def _wrong(row: Any, text: str, kb: KnowledgeBase) -> Iterator[tuple[str, str]]:
+    if text[row.start : row.end] != row.text:
+        yield "span", "its text is not what stands at its span"
+    if (row.visible, row.home) != (row.version_id, kb.id):
+        yield "visible", "it is not of the visible version of its document"
+    if text_hash(row.context + row.text) != row.text_hash:
+        yield "hash", "its text is not the one that was embedded"
+    if row.vector is None:
+        yield "vector_missing", "it has no vector"
+    elif len(row.vector) != 2 * kb.dim:
+        yield "vector_broken", f"its vector has {len(row.vector)} bytes, not {2 * kb.dim}"
+    elif not abs(np.linalg.norm(np.frombuffer(row.vector, "<f2").astype(np.float32)) - 1) < _NORM_ERROR:
+        yield "vector_length", "its vector is not of unit length"
+
+
+def _attributes(connection: Connection, kb: KnowledgeBase) -> Iterator[Finding]:
+    rows = connection.execute(select(attributes).where(attributes.c.kb_id == kb.id)).mappings()
+    held = {(row["content_id"], row["key"]): (row["text"], row["number"], row["flag"]) for row in rows}
+    wanted = {}
+    for content in connection.execute(select(contents).where(contents.c.kb_id == kb.id)):
+        for row in attribute_rows(kb.id, content.id, content.attributes):
+            wanted[content.id, row["key"]] = (row["text"], row["number"], row["flag"])
+    if held != wanted:
+        count = len(dict(held.items() ^ wanted.items()))
+        yield Finding("attributes", kb.name, f"{count} attributes differ from those of their documents")
+
+
+def _replayed(connection: Connection, kb: KnowledgeBase, top: int) -> tuple[Any, Any]:
+    """The ids that the feed leads to, and those that are there."""
+    live = np.zeros(top + 1, bool)
+    for row in connection.execute(select(changes).where(changes.c.kb_id == kb.id).order_by(changes.c.seq)):
+        live[row.first_chunk : row.last_chunk + 1] = row.added
+    there = select(chunks.c.id).where(chunks.c.kb_id == kb.id).order_by(chunks.c.id)
+    return np.flatnonzero(live), np.fromiter(connection.scalars(there), np.int64)

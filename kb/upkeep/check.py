@@ -1,0 +1,163 @@
+"""Is the data folder what it should be? The catalog against itself, each index against the catalog."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Connection, delete, select
+
+from kb.catalog import Catalog
+from kb.catalog.schema import chunks, vectors
+from kb.catalog.store import unpack_vectors, unused
+from kb.index import faiss_index, lexical
+from kb.search.live import LiveIndexes
+from kb.types import Ids, KnowledgeBase
+from kb.upkeep.catalog import Finding, catalog_findings
+
+# Vectors compared at once: a few megabytes.
+_AT_ONCE = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found, and how much of it is left after the repair (all of it where none was asked for)."""
+
+    found: tuple[Finding, ...]
+    left: tuple[Finding, ...]
+    secure_delete: bool | None
+    """Whether SQLite overwrites what it deletes; None for other databases."""
+
+
+def check(
+    catalog: Catalog,
+    indexes: Path,
+    opened: Callable[[KnowledgeBase], LiveIndexes],
+    kbs: Sequence[KnowledgeBase],
+    *,
+    repair: bool,
+) -> Report:
+    """Check the catalog and the indexes of some knowledge bases; with `repair` rebuild what is derived.
+
+    opened: fresh indexes of a knowledge base. Servers may run meanwhile. Nothing in the catalog is
+    changed but for vectors that nothing uses; whatever else is wrong in it is left for a person.
+    """
+    found = list(_findings(catalog, indexes, opened, kbs))
+    left = found
+    if repair and any(finding.repairable for finding in found):
+        _repair(catalog, indexes, opened, kbs, found)
+        left = list(_findings(catalog, indexes, opened, kbs))
+    with catalog.database.read() as connection:
+        secure = (
+            bool(connection.exec_driver_sql("PRAGMA secure_delete").scalar())
+            if connection.dialect.name == "sqlite"
+            else None
+        )
+    return Report(tuple(found), tuple(left), secure)
+
+
+def _findings(
+    catalog: Catalog,
+    indexes: Path,
+    opened: Callable[[KnowledgeBase], LiveIndexes],
+    kbs: Sequence[KnowledgeBase],
+) -> Iterator[Finding]:
+    # Folders first: a knowledge base made meanwhile has no folder yet.
+    folders = [path for path in indexes.iterdir() if path.is_dir()] if indexes.is_dir() else []
+    with catalog.database.read() as connection:
+        found = list(catalog_findings(connection, kbs))
+    yield from found
+    if any(finding.kind == "database" for finding in found):
+        return
+    known = {kb.id for kb in catalog.knowledge_bases.all()}
+    for folder in folders:
+        if folder.name not in known:
+            yield Finding("leftover", folder.name, "indexes of a knowledge base that is gone", True)
+    unreadable = {finding.knowledge_base for finding in found if finding.kind == "vector_broken"}
+    for kb in kbs:
+        # The feed cannot be followed past a vector that is not one.
+        if kb.name not in unreadable:
+            yield from _index_findings(catalog, indexes / kb.id, opened, kb)
+
+
+def _index_findings(
+    catalog: Catalog, folder: Path, opened: Callable[[KnowledgeBase], LiveIndexes], kb: KnowledgeBase
+) -> Iterator[Finding]:
+    damaged = [faiss_index.damage(folder), lexical.damage(folder / "lexical")]
+    if kb.chunks and not (folder / "lexical").is_dir():
+        damaged.append(f"{folder / 'lexical'} is missing")
+    if any(damaged):
+        # Not opened: to open a damaged index is to rebuild it.
+        yield from (Finding("index_damaged", kb.name, what, True) for what in damaged if what)
+        return
+    live = opened(kb)
+    live.catch_up()
+    # No commit comes between what the catalog and what the indexes say.
+    with catalog.database.write() as connection:
+        live.catch_up()
+        head = catalog.feed.head(kb.id)
+        every, ready = _chunk_ids(connection, kb)
+        held = {
+            "dense": (live.vectors.seq, live.vectors.ids()),
+            "lexical": (live.lexical.seq, live.lexical.ids()),
+        }
+    for name, (seq, ids) in held.items():
+        if seq > head:
+            yield Finding("index_ahead", kb.name, f"the {name} index is at {seq}, the feed at {head}", True)
+        if missing := len(np.setdiff1d(ready, ids)):
+            yield Finding("index_ids", kb.name, f"the {name} index lacks {missing} chunks", True)
+        if extra := len(np.setdiff1d(ids, every)):
+            yield Finding("index_ids", kb.name, f"the {name} index holds {extra} chunks that are gone", True)
+    differing = _differing(catalog, live, kb, ready)
+    if differing:
+        yield Finding("index_vectors", kb.name, f"{differing} indexed vectors are not the stored ones", True)
+
+
+def _chunk_ids(connection: Connection, kb: KnowledgeBase) -> tuple[Ids, Ids]:
+    """Every chunk, and those that have their vector."""
+    mine = select(chunks.c.id).where(chunks.c.kb_id == kb.id).order_by(chunks.c.id)
+    paired = mine.join(vectors, vectors.c.text_hash == chunks.c.text_hash)
+    ready = paired.where(vectors.c.fingerprint == kb.fingerprint)
+    return np.fromiter(connection.scalars(mine), np.int64), np.fromiter(connection.scalars(ready), np.int64)
+
+
+def _differing(catalog: Catalog, live: LiveIndexes, kb: KnowledgeBase, ids: Ids) -> int:
+    """How many live vectors do not score 1 against what the catalog holds."""
+    count = 0
+    for at in range(0, len(ids), _AT_ONCE):
+        query = (
+            select(chunks.c.id, vectors.c.vector)
+            .join(vectors, vectors.c.text_hash == chunks.c.text_hash)
+            .where(vectors.c.fingerprint == kb.fingerprint, chunks.c.kb_id == kb.id)
+            .where(chunks.c.id.between(int(ids[at]), int(ids[min(at + _AT_ONCE, len(ids)) - 1])))
+        )
+        with catalog.database.read() as connection:
+            rows = connection.execute(query).all()
+        for row, vector in zip(rows, unpack_vectors([row.vector for row in rows], kb.dim), strict=True):
+            score = live.vectors.score(vector, np.array([row.id], np.int64))[0]
+            # What is not indexed (nan) has been counted by its id.
+            count += abs(score - 1) > 1e-3
+    return count
+
+
+def _repair(
+    catalog: Catalog,
+    indexes: Path,
+    opened: Callable[[KnowledgeBase], LiveIndexes],
+    kbs: Sequence[KnowledgeBase],
+    found: Sequence[Finding],
+) -> None:
+    if any(finding.kind == "orphan_vectors" for finding in found):
+        with catalog.database.write() as connection:
+            connection.execute(delete(vectors).where(unused()))
+    for finding in found:
+        if finding.kind == "leftover" and finding.knowledge_base:
+            shutil.rmtree(indexes / finding.knowledge_base, ignore_errors=True)
+    for kb in kbs:
+        if any(f.knowledge_base == kb.name and f.kind.startswith("index_") for f in found):
+            faiss_index.discard(indexes / kb.id)
+            lexical.discard(indexes / kb.id / "lexical")
+            live = opened(kb)
+            live.catch_up()
+            live.vectors.checkpoint()
