@@ -1,5 +1,7 @@
 """Commands that look after a data folder."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kb.cli.terminal import AsJson, DataDir, print_json, reported, say, service
+from kb.errors import DataFolderInUse
 
 Only = Annotated[str | None, typer.Option("--kb", help="Only this knowledge base.")]
 
@@ -18,7 +21,10 @@ def fsck(
     as_json: AsJson = False,
 ) -> None:
     """Check catalog, vectors and indexes against each other; exit code 1 if something is wrong."""
-    with service(data_dir, as_json) as opened:
+    with service(data_dir, as_json) as opened, ExitStack() as held:
+        if repair:
+            # A server would go on from the index that it has mapped, and might write it back.
+            held.enter_context(_no_server(opened.settings.data_dir))
         report = opened.check(kb, repair=repair)
     if as_json:
         print_json(asdict(report))
@@ -64,3 +70,14 @@ def receipts(kb: Only = None, data_dir: DataDir = None, as_json: AsJson = False)
     for receipt in found:
         what = f"{receipt.content_id}  {receipt.chunks} chunks  {receipt.sha256}"
         say(f"{receipt.id}  {receipt.deleted_at}  {what}")
+
+
+@contextmanager
+def _no_server(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / "serve.lock", timeout=0):
+            yield
+    except Timeout:
+        raise DataFolderInUse(f"a server runs on {folder}; stop it before a repair") from None

@@ -108,3 +108,18 @@ def test_a_backup_comes_back_and_a_damaged_one_is_refused(words: Any, shelf: Any
         again.follow()
         assert kinds(again) == ([], [])
         assert {hit.uri for hit in again.search("pump", ["shelf"]).hits} == {"a", "b", "c"}
+
+
+def test_a_repair_waits_for_no_server(tmp_path: Path) -> None:
+    """Beside a server a check works and a repair is refused: the server would write its old index back."""
+    from filelock import FileLock
+    from typer.testing import CliRunner
+
+    from kb.cli import app
+
+    folder = ["--data-dir", str(tmp_path)]
+    with FileLock(tmp_path / "serve.lock"):
+        assert CliRunner().invoke(app, ["fsck", *folder]).exit_code == 0
+        refused = CliRunner().invoke(app, ["fsck", "--repair", *folder])
+    assert (refused.exit_code, "stop it before a repair" in refused.output) == (1, True)
+    assert CliRunner().invoke(app, ["fsck", "--repair", *folder]).exit_code == 0
