@@ -51,9 +51,11 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
             app.state.accepting = CapacityLimiter(documents.ACCEPTING)
             app.state.waiting = CapacityLimiter(documents.WAITING)
             app.state.cold = _is_cold(service)
-            # What is loaded by now stays: collecting it again and again would stop every search for it.
-            gc.freeze()
-            gc.enable()
+            if not gc.isenabled():
+                # `kb serve` turned it off to load. What is loaded stays: looking through it again and
+                # again would stop every search for it.
+                gc.freeze()
+                gc.enable()
             service.jobs.start()
             try:
                 yield

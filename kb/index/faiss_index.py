@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from kb.errors import DimensionMismatch, IndexCorrupt
-from kb.index.manifest import digest, mismatch, read_manifest, sync, write_manifest
+from kb.index.manifest import check_files, digest, mismatch, read_manifest, sync, write_manifest
 from kb.types import Ids, Neighbours, Vectors
 
 _MANIFEST = "MANIFEST.json"
@@ -194,12 +194,9 @@ class FaissIndex:
         manifest = read_manifest(self._folder / _MANIFEST)
         if (manifest["fingerprint"], manifest["dim"]) != (self._fingerprint, self._dim):
             raise IndexCorrupt(f"{self._folder} was made by another embedder")
-        paths = {}
-        for name, expected in manifest["files"].items():
-            paths[Path(name).suffix] = path = self._folder / name
-            # Checked before FAISS parses a byte: on hostile or torn files its reader has overflowed.
-            if not path.is_file() or digest(path) != expected:
-                raise IndexCorrupt(f"{path} does not match its checksum")
+        # Before FAISS parses a byte: on hostile or torn files its reader has overflowed.
+        check_files(self._folder, manifest["files"])
+        paths = {Path(name).suffix: self._folder / name for name in manifest["files"]}
         ids = np.fromfile(paths[".ids"], "<i8")
         base = faiss.read_index(str(paths[".faiss"]), faiss.IO_FLAG_MMAP_IFC)
         if base.ntotal != len(ids) or base.d != self._dim:

@@ -21,20 +21,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
     raise IndexCorrupt(f"{path} is damaged")
 
 
+def check_files(folder: Path, checksums: dict[str, str]) -> None:
+    """Compare files with what a manifest says of them. Raises IndexCorrupt for the first that differs."""
+    for name, expected in checksums.items():
+        if not (folder / name).is_file() or digest(folder / name) != expected:
+            raise IndexCorrupt(f"{folder / name} does not match its checksum")
+
+
 def mismatch(path: Path) -> str | None:
-    """What differs between a manifest and the files it names with their checksums; None when nothing does."""
+    """What is wrong with a manifest or the files it names; None when nothing is."""
     try:
-        files = read_manifest(path)["files"]
+        check_files(path.parent, read_manifest(path)["files"])
     except FileNotFoundError:
         return f"{path} is missing"
     except IndexCorrupt as error:
         return str(error)
-    for name, expected in files.items():
-        found = path.parent / name
-        if not found.is_file():
-            return f"{found} is missing"
-        if digest(found) != expected:
-            return f"{found} does not match its checksum"
     return None
 
 
