@@ -172,6 +172,7 @@ class SearchAnswer(Answer):
     timings_ms: dict[str, float] = Field(
         examples=[{"embed": 2.9, "dense": 0.2, "lexical": 0.4, "total": 4.2}]
     )
+    exact: bool = Field(examples=[True], description="Whether nothing better can have been missed.")
 
 
 class Text(Answer):

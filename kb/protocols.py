@@ -7,7 +7,7 @@ Chunk ids are int64. A lexical score is BM25, at least 0, higher is better.
 from collections.abc import Sequence
 from typing import Protocol
 
-from kb.types import Ids, Neighbours, Vectors
+from kb.types import Allowed, Ids, Neighbours, Vectors
 
 
 class Embedder(Protocol):
@@ -52,10 +52,10 @@ class VectorIndex(Protocol):
         """Add and remove chunks and move to `seq`. Adding an id again or removing an unknown one
         changes nothing, so a change may be replayed. Raises DimensionMismatch."""
 
-    def search(self, vector: Vectors, k: int, *, allow: Ids | None = None) -> Neighbours:
+    def search(self, vector: Vectors, k: int, *, allow: Allowed | None = None) -> Neighbours:
         """The k best live chunks for one vector of shape (dim,); equal scores go by lower id first.
 
-        allow: the only ids that may be returned, sorted; None allows all. Fewer than k are
+        allow: the only chunks that may be returned; None allows all. Fewer than k are
         returned only when fewer than k are live and allowed. Raises DimensionMismatch."""
 
     def score(self, vector: Vectors, ids: Ids) -> Vectors:
@@ -78,7 +78,7 @@ class LexicalIndex(Protocol):
     def apply(self, seq: int, add: Ids, texts: Sequence[str], remove: Ids) -> None:
         """Add and remove chunks and move to `seq`, durably. Replayable, as in VectorIndex."""
 
-    def search(self, query: str, k: int, *, allow: Ids | None = None) -> Neighbours:
+    def search(self, query: str, k: int, *, allow: Allowed | None = None) -> Neighbours:
         """The k best chunks that share a term with the query; allow as in VectorIndex."""
 
     def score(self, query: str, ids: Ids) -> Vectors:

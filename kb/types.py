@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,12 +112,53 @@ class Content:
     created_at: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Allowed:
+    """The chunks that a filter keeps: those of `chunks` where `mask` is true.
+
+    chunks: every chunk of a knowledge base, ascending. The same array is passed again for as long as
+    nothing changes, so that an index may keep by its identity where its own rows stand in it.
+    """
+
+    chunks: Ids
+    mask: NDArray[np.bool_]
+
+    @classmethod
+    def only(cls, ids: Ids) -> Self:
+        """Just these, given ascending."""
+        return cls(ids, np.ones(len(ids), bool))
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+    def ids(self) -> Ids:
+        """The chunks, ascending."""
+        return self.chunks[self.mask]
+
+    def hold(self, ids: Ids) -> NDArray[np.bool_]:
+        """Which of some ids are among the chunks, shape (len(ids),)."""
+        at = positions(ids, self.chunks)
+        return (at >= 0) & self.mask[at] if len(self.mask) else np.zeros(len(ids), bool)
+
+
+def positions(ids: Ids, ascending: Ids) -> NDArray[np.int64]:
+    """Where each of some ids stands in a sorted array, or -1; shape (len(ids),)."""
+    if not len(ascending):
+        return np.full(len(ids), -1, np.int64)
+    at = np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)
+    return np.where(ascending[at] == ids, at, -1)
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Search result of one index: ids int64 and scores float32, both shape (<=k,), best first."""
+    """Search result of one index: ids int64 and scores float32, both shape (<=k,), best first.
+
+    exact: whether nothing better can have been missed.
+    """
 
     ids: Ids
     scores: NDArray[np.float32]
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +183,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Hits, best first, and how long each stage took in milliseconds."""
+    """Hits, best first, and how long each stage took in milliseconds.
+
+    exact: whether every index that was asked looked at all that could match.
+    """
 
     hits: tuple[Hit, ...]
     timings_ms: Mapping[str, float]
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kb.errors import DimensionMismatch
-from kb.types import Ids, Neighbours, Vectors
+from kb.types import Allowed, Ids, Neighbours, Vectors
 
 
 class ExactIndex:
@@ -30,9 +30,9 @@ class ExactIndex:
             self._rows.pop(chunk_id, None)
         self._seq = seq
 
-    def search(self, vector: Vectors, k: int, *, allow: Ids | None = None) -> Neighbours:
+    def search(self, vector: Vectors, k: int, *, allow: Allowed | None = None) -> Neighbours:
         live = np.array(sorted(self._rows), np.int64)
-        ids = live if allow is None else live[np.isin(live, allow)]
+        ids = live if allow is None else live[allow.hold(live)]
         scores = self.score(vector, ids)
         best = np.lexsort((ids, -scores))[:k]
         return Neighbours(ids[best], scores[best])
@@ -44,7 +44,8 @@ class ExactIndex:
             )
         unknown = np.full(self._dim, np.nan, np.float32)
         rows = np.array([self._rows.get(chunk_id, unknown) for chunk_id in ids.tolist()], np.float32)
-        return rows.reshape(len(ids), self._dim) @ vector
+        # Not `@`: the matrix library's kernels may round equal rows differently, and equal scores go by id.
+        return np.asarray(np.einsum("ij,j->i", rows.reshape(len(ids), self._dim), vector), np.float32)
 
     def ids(self) -> Ids:
         return np.array(sorted(self._rows), np.int64)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kb.errors import DimensionMismatch, IndexCorrupt
 from kb.index.manifest import check_files, digest, mismatch, read_manifest, sync, write_manifest
-from kb.types import Ids, Neighbours, Vectors
+from kb.types import Allowed, Ids, Neighbours, Vectors
 
 _MANIFEST = "MANIFEST.json"
 _LOCK = "checkpoint.lock"
@@ -106,12 +106,12 @@ class FaissIndex:
         if self._is_overgrown():
             self.checkpoint()
 
-    def search(self, vector: Vectors, k: int, *, allow: Ids | None = None) -> Neighbours:
+    def search(self, vector: Vectors, k: int, *, allow: Allowed | None = None) -> Neighbours:
         self._check(vector)
         state = self._state
         ids, scores = self._search_base(state, vector, k, allow)
         if len(state.tail_ids):
-            kept = slice(None) if allow is None else _among(state.tail_ids, allow)
+            kept = slice(None) if allow is None else allow.hold(state.tail_ids)
             ids = np.concatenate([ids, state.tail_ids[kept]])
             scores = np.concatenate([scores, _products(state.tail[kept], vector)])
         best = np.lexsort((ids, -scores))[:k]
@@ -149,10 +149,12 @@ class FaissIndex:
         except Timeout:
             return
 
-    def _search_base(self, state: _State, vector: Vectors, k: int, allow: Ids | None) -> tuple[Ids, Vectors]:
+    def _search_base(
+        self, state: _State, vector: Vectors, k: int, allow: Allowed | None
+    ) -> tuple[Ids, Vectors]:
         import faiss
 
-        live = ~state.dead if allow is None else ~state.dead & _among(state.base_ids, allow)
+        live = ~state.dead if allow is None else ~state.dead & allow.hold(state.base_ids)
         count = min(k, int(np.count_nonzero(live)))
         if not count:
             return np.empty(0, np.int64), np.empty(0, np.float32)

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from kb.errors import IndexCorrupt
 from kb.index.manifest import digest, mismatch, read_manifest, write_manifest
-from kb.types import Ids, Neighbours, Vectors
+from kb.types import Allowed, Ids, Neighbours, Vectors
 
 # Part of the checkpoint: an index analysed otherwise is rebuilt.
 _ANALYSIS = "words-lowercase-asciifold-snowball.en-1"
@@ -103,12 +103,12 @@ class TantivyIndex:
             mark = {"analysis": _ANALYSIS, "seq": seq, "files": self._checksums(before.files)}
             write_manifest(self._folder / _MARK, mark)
 
-    def search(self, query: str, k: int, *, allow: Ids | None = None) -> Neighbours:
+    def search(self, query: str, k: int, *, allow: Allowed | None = None) -> Neighbours:
         question = self._question(query)
         if question is None or (allow is not None and not len(allow)):
             return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
         if allow is not None:
-            question = self._within(question, allow, must_match=True)
+            question = self._within(question, allow.ids(), must_match=True)
         return self._top(question, k)
 
     def score(self, query: str, ids: Ids) -> Vectors:

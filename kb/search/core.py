@@ -10,7 +10,7 @@ from kb.catalog.documents import Documents
 from kb.errors import InvalidInput
 from kb.search.fuse import fuse
 from kb.search.live import LiveIndexes
-from kb.types import Filter, Ids, KnowledgeBase, Mode, SearchResult, Vectors, is_unicode
+from kb.types import Allowed, Filter, Ids, KnowledgeBase, Mode, SearchResult, Vectors, is_unicode
 
 MAX_TOP_K = 1000
 MAX_QUERY = 8192
@@ -28,6 +28,7 @@ class _Candidates:
     ids: Ids
     dense: Vectors
     lexical: Vectors
+    exact: bool
 
 
 class SearchCore:
@@ -77,7 +78,7 @@ class SearchCore:
             clock.lap("read")
             if len(hits) == len(ids) or attempt == _ATTEMPTS - 1:
                 break
-        return SearchResult(tuple(hits), clock.read())
+        return SearchResult(tuple(hits), clock.read(), all(one.exact for one in found))
 
     def _candidates(
         self,
@@ -91,23 +92,23 @@ class SearchCore:
     ) -> _Candidates:
         live = self._live(kb)
         live.catch_up()
-        allow = None if where is None else self._documents.matching(kb.id, where)
+        allow = None if where is None else Allowed.only(self._documents.matching(kb.id, where))
         clock.lap("follow")
         if vector is None:
             lexical = live.lexical.search(query, depth, allow=allow)
             clock.lap("lexical")
-            return _Candidates(lexical.ids, np.empty(0, np.float32), lexical.scores)
+            return _Candidates(lexical.ids, np.empty(0, np.float32), lexical.scores, lexical.exact)
         dense = live.vectors.search(vector, depth, allow=allow)
         clock.lap("dense")
         if mode == "dense":
-            return _Candidates(dense.ids, dense.scores, np.empty(0, np.float32))
+            return _Candidates(dense.ids, dense.scores, np.empty(0, np.float32), dense.exact)
         ids = np.union1d(dense.ids, live.lexical.search(query, depth, allow=allow).ids)
         scores = live.vectors.score(vector, ids)
         # The lexical index may already know a chunk that this process's vectors do not, or know still.
         ids, scores = ids[~np.isnan(scores)], scores[~np.isnan(scores)]
         lexical_scores = live.lexical.score(query, ids)
         clock.lap("lexical")
-        return _Candidates(ids, scores, lexical_scores)
+        return _Candidates(ids, scores, lexical_scores, dense.exact)
 
 
 class _Clock:

@@ -19,7 +19,7 @@ FIELDS = {
 def test_an_answer_has_the_promised_fields(handbook: TestClient) -> None:
     """Hits carry span, title, scores and attributes; the stages are timed."""
     answer = handbook.post(SEARCH, json={"query": "start the pump", "top_k": 1}).json()
-    assert set(answer) == {"hits", "timings_ms"}
+    assert set(answer) == {"hits", "timings_ms", "exact"}
     (hit,) = answer["hits"]
     assert set(hit) == FIELDS
     assert (hit["uri"], hit["title"], hit["heading"]) == ("startup.md", "Starting", "Starting")

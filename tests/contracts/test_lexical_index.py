@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, strategies
 
 from kb.index.lexical import TantivyIndex
+from kb.types import Allowed
 
 NONE = np.empty(0, np.int64)
 K1, B = 1.2, 0.75
@@ -54,7 +55,7 @@ def index(tmp_path: Path) -> TantivyIndex:
 
 def found(index: TantivyIndex, query: str, k: int = 100, allow: np.ndarray | None = None) -> list[int]:
     """Ids of an answer."""
-    return index.search(query, k, allow=allow).ids.tolist()
+    return index.search(query, k, allow=None if allow is None else Allowed.only(allow)).ids.tolist()
 
 
 def test_an_empty_index_answers_with_nothing(index: TantivyIndex) -> None:
@@ -133,7 +134,7 @@ def test_allow_limits_the_answer_without_shortening_it(index: TantivyIndex) -> N
     everything = index.search("pump", 100)
     scores = dict(zip(everything.ids.tolist(), everything.scores.tolist(), strict=True))
     allowed = np.array([4, 10, 11, 50, 59, 1000], np.int64)
-    answer = index.search("pump", 100, allow=allowed)
+    answer = index.search("pump", 100, allow=Allowed.only(allowed))
     assert sorted(answer.ids.tolist()) == [4, 11, 50, 59]
     np.testing.assert_allclose(answer.scores, [scores[n] for n in answer.ids.tolist()], rtol=1e-6)
     assert len(found(index, "pump", 2, allowed)) == 2
@@ -234,6 +235,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from kb.index.lexical import TantivyIndex
+from kb.types import Allowed
 index = TantivyIndex(Path(sys.argv[1]))
 for seq in range(1, 9):
     index.apply(seq, np.array([seq]), [f"pump number{seq}"], np.empty(0, np.int64))

@@ -15,7 +15,7 @@ import kb.index.faiss_index as faiss_index
 from kb.errors import DimensionMismatch, ModelMismatch
 from kb.index.exact import ExactIndex
 from kb.index.faiss_index import FaissIndex
-from kb.types import Neighbours
+from kb.types import Allowed, Neighbours
 
 DIM = 8
 NONE = np.empty(0, np.int64)
@@ -169,11 +169,12 @@ def test_allow_limits_the_answer_without_shortening_it(index: Any) -> None:
         ids(35),
     ):
         for k in (1, 5, 100):
+            kept = None if allow is None else Allowed.only(allow)
             assert_agree(
-                index.search(question, k, allow=allow), oracle.search(question, k, allow=allow), scores
+                index.search(question, k, allow=kept), oracle.search(question, k, allow=kept), scores
             )
-    assert index.search(question, 10, allow=NONE).ids.tolist() == []
-    assert set(index.search(question, 99, allow=ids(2, 3, 4, 777)).ids.tolist()) == {2, 4}
+    assert index.search(question, 10, allow=Allowed.only(NONE)).ids.tolist() == []
+    assert set(index.search(question, 99, allow=Allowed.only(ids(2, 3, 4, 777))).ids.tolist()) == {2, 4}
 
 
 @pytest.mark.parametrize("checkpoints", [False, True])
@@ -186,7 +187,7 @@ def test_equal_vectors_are_told_apart_by_id(index: Any, checkpoints: bool) -> No
         index.checkpoint()
     for k in (1, 4, 10):
         assert index.search(one[0], k).ids.tolist() == sorted(numbers.tolist())[:k]
-    assert index.search(one[0], 2, allow=ids(7, 12, 22)).ids.tolist() == [7, 12]
+    assert index.search(one[0], 2, allow=Allowed.only(ids(7, 12, 22))).ids.tolist() == [7, 12]
 
 
 def test_score_keeps_the_order_of_the_ids_asked_for(index: Any) -> None:
@@ -424,7 +425,7 @@ class Histories(RuleBasedStateMachine):
     def search(self, seed: int, k: int, allow: set[int] | None) -> None:
         """Any question, filtered or not."""
         question = self.vectors[seed] if seed < 3 else rows(1, seed)[0]
-        allowed = None if allow is None else np.array(sorted(allow), np.int64)
+        allowed = None if allow is None else Allowed.only(np.array(sorted(allow), np.int64))
         right = self.oracle(len(self.history)).search(question, k, allow=allowed)
         scores = dict(enumerate((self.vectors @ question).tolist()))
         assert_agree(self.index.search(question, k, allow=allowed), right, scores)
