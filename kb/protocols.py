@@ -7,7 +7,7 @@ Chunk ids are int64. A lexical score is BM25, at least 0, higher is better.
 from collections.abc import Sequence
 from typing import Protocol
 
-from kb.types import Allowed, Ids, Neighbours, Vectors
+from kb.types import Allowed, Ids, Neighbours, StoredVectors, Vectors
 
 
 class Embedder(Protocol):
@@ -38,7 +38,7 @@ class Embedder(Protocol):
 class VectorIndex(Protocol):
     """Top-k by inner product over the live chunks of one knowledge base.
 
-    Reads may run in parallel with each other; `apply` and `checkpoint` are called by one thread at a time.
+    Reads may run in parallel with each other, with one `apply` and with one `checkpoint`.
     """
 
     @property
@@ -48,12 +48,16 @@ class VectorIndex(Protocol):
     def __len__(self) -> int:
         """How many live vectors there are."""
 
-    def apply(self, seq: int, add: Ids, vectors: Vectors, remove: Ids) -> None:
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether so much has changed since the last one that searches would gain by another."""
+
+    def apply(self, seq: int, add: Ids, vectors: StoredVectors, remove: Ids) -> None:
         """Add and remove chunks and move to `seq`. Adding an id again or removing an unknown one
         changes nothing, so a change may be replayed. Raises DimensionMismatch."""
 
     def search(self, vector: Vectors, k: int, *, allow: Allowed | None = None) -> Neighbours:
-        """The k best live chunks for one vector of shape (dim,); equal scores go by lower id first.
+        """The k best live chunks for one unit vector of shape (dim,); equal scores go by lower id first.
 
         allow: the only chunks that may be returned; None allows all. Fewer than k are
         returned only when fewer than k are live and allowed. Raises DimensionMismatch."""
@@ -65,7 +69,11 @@ class VectorIndex(Protocol):
         """Every live chunk, ascending."""
 
     def checkpoint(self) -> None:
-        """Make what was applied durable, so that the next open starts from here."""
+        """Make what was applied durable, so that the next open starts from here; may take minutes.
+        One process at a time does it; another returns at once."""
+
+    def adopt(self) -> None:
+        """Take over the checkpoint that another process made, if there is a newer one."""
 
 
 class LexicalIndex(Protocol):

@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +64,8 @@ class Service:
         self.catalog = Catalog(settings.database_url)
         self.jobs = JobRunner(self.catalog.jobs, self._run_job, settings.data_dir / "jobs.lock")
         self._search = SearchCore(self.catalog.documents, self._embed_query, self._live)
+        # One checkpoint at a time: each takes half of the cores.
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="kb-checkpoint")
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._embedders: dict[str, Embedder] = {}
@@ -79,6 +82,7 @@ class Service:
 
     def close(self) -> None:
         """Release files and connections. What was acknowledged is on the disk already."""
+        self._background.shutdown(cancel_futures=True)
         self.catalog.close()
 
     # Knowledge bases
@@ -320,7 +324,9 @@ class Service:
     def _opened(self, kb: KnowledgeBase) -> LiveIndexes:
         folder = self.settings.indexes_dir / kb.id
         dense = FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim)
-        return LiveIndexes(kb, self.catalog.feed, dense, TantivyIndex(folder / "lexical"))
+        return LiveIndexes(
+            kb, self.catalog.feed, dense, TantivyIndex(folder / "lexical"), self._background.submit
+        )
 
     def _run_job(self, job: Job) -> IngestReport:
         kb = self.catalog.knowledge_bases.get(job.knowledge_base_id)

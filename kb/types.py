@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 """Unit-length rows, shape (n, dim)."""
 
+StoredVectors = NDArray[np.float16]
+"""Rows as the catalog keeps them, shape (n, dim): rounded, so that only their direction counts."""
+
 Ids = NDArray[np.int64]
 """Chunk ids, shape (n,)."""
 

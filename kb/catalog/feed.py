@@ -8,8 +8,8 @@ from sqlalchemy import bindparam, func, select
 
 from kb.catalog.database import Database
 from kb.catalog.schema import changes, chunks, vectors
-from kb.catalog.store import unpack_vectors
-from kb.types import Ids, Vectors
+from kb.catalog.store import stored_rows
+from kb.types import Ids, StoredVectors
 
 # Chunks read at once while an index follows: 12 MB of vectors, a few thousand texts.
 _STEP = 8192
@@ -23,7 +23,7 @@ class Step:
 
     seq: int
     add: Ids
-    vectors: Vectors
+    vectors: StoredVectors
     texts: list[str]
     remove: Ids
 
@@ -81,7 +81,7 @@ class Feed:
             yield Step(
                 seq=seq,
                 add=np.array([row.id for row in rows], np.int64),
-                vectors=unpack_vectors([row.vector for row in rows], dim),
+                vectors=stored_rows([row.vector for row in rows], dim),
                 texts=[row.context + row.text for row in rows],
                 remove=np.concatenate([np.empty(0, np.int64), *gone]),
             )

@@ -23,7 +23,7 @@ from kb.catalog.schema import (
     versions,
 )
 from kb.errors import NotFound
-from kb.types import Attributes, Chunk, Document, Failure, Vectors
+from kb.types import Attributes, Chunk, Document, Failure, StoredVectors, Vectors
 
 # Host parameters of one statement; SQLite and PostgreSQL both take several times more.
 _AT_ONCE = 5000
@@ -71,9 +71,14 @@ def pack_vectors(rows: Vectors) -> list[bytes]:
     return [row.tobytes() for row in rows.astype("<f2")]
 
 
+def stored_rows(stored: Sequence[bytes], dim: int) -> StoredVectors:
+    """Stored vectors as they are, shape (len(stored), dim)."""
+    return np.frombuffer(bytearray().join(stored), "<f2").reshape(len(stored), dim)
+
+
 def unpack_vectors(stored: Sequence[bytes], dim: int) -> Vectors:
     """Stored vectors as float32 rows, brought back to unit length after the rounding."""
-    rows = np.frombuffer(b"".join(stored), "<f2").astype(np.float32).reshape(len(stored), dim)
+    rows = stored_rows(stored, dim).astype(np.float32)
     norms = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return np.asarray(rows / norms, np.float32)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kb.errors import DimensionMismatch
-from kb.types import Allowed, Ids, Neighbours, Vectors
+from kb.types import Allowed, Ids, Neighbours, StoredVectors, Vectors
 
 
 class ExactIndex:
@@ -18,13 +18,19 @@ class ExactIndex:
     def seq(self) -> int:
         return self._seq
 
+    @property
+    def wants_checkpoint(self) -> bool:
+        return False
+
     def __len__(self) -> int:
         return len(self._rows)
 
-    def apply(self, seq: int, add: Ids, vectors: Vectors, remove: Ids) -> None:
+    def apply(self, seq: int, add: Ids, vectors: StoredVectors, remove: Ids) -> None:
         if vectors.shape != (len(add), self._dim):
             raise DimensionMismatch(f"vectors have shape {vectors.shape}, not ({len(add)}, {self._dim})")
-        for chunk_id, vector in zip(add.tolist(), vectors, strict=True):
+        wide = vectors.astype(np.float32)
+        norms = np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        for chunk_id, vector in zip(add.tolist(), wide / norms, strict=True):
             self._rows.setdefault(chunk_id, vector)
         for chunk_id in remove.tolist():
             self._rows.pop(chunk_id, None)
@@ -52,3 +58,6 @@ class ExactIndex:
 
     def checkpoint(self) -> None:
         """Nothing to keep."""
+
+    def adopt(self) -> None:
+        """Nobody else has it."""

@@ -1,50 +1,94 @@
-"""FAISS behind the VectorIndex seam: an immutable memory-mapped base, and a small exact tail.
+"""The VectorIndex on one folder: an immutable base, a small exact tail, and masks of removed rows.
 
-    <folder>/MANIFEST.json    seq, fingerprint, dim, and the base's files with their checksums
-    <folder>/<name>.faiss     the base's vectors
-    <folder>/<name>.ids       their chunk ids, int64, ascending
+    <folder>/MANIFEST.json    seq, fingerprint, dim, effort, and the base's files with their checksums
+    <folder>/<name>.*         the base's files, see kb/index/segment.py
 
-What changed since the base was written lives in the tail and in a mask of removed rows; both are
-rebuilt from the feed at open. The only file that imports FAISS.
+What changed since the base was written lives in the tail and in the masks; both are rebuilt from the feed
+at open. A compaction writes the next base beside this one while searches and changes go on.
 """
 
 import logging
-from dataclasses import dataclass
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from kb.errors import DimensionMismatch, IndexCorrupt
+from kb.index.compact import next_rows
 from kb.index.manifest import check_files, digest, mismatch, read_manifest, sync, write_manifest
-from kb.types import Allowed, Ids, Neighbours, Vectors
+from kb.index.policy import RECALL, Effort
+from kb.index.segment import SUFFIXES, Base, Mask, Positions, products, unit, write
+from kb.types import Allowed, Ids, Neighbours, StoredVectors, Vectors, positions
 
 _MANIFEST = "MANIFEST.json"
 _LOCK = "checkpoint.lock"
-# The tail is scanned beside the base. Past a quarter of the base it costs more to scan than to fold in;
-# below this many rows neither cost is felt.
+# The tail is scanned beside the base: a sixteenth of it costs a search a tenth more.
+# Below this many changes a checkpoint would save nobody anything.
 _SMALL_TAIL = 4096
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _State:
     """Everything a search reads, replaced as a whole: a search never sees half a change."""
 
     seq: int
-    base: Any
-    base_ids: Ids
-    dead: NDArray[np.bool_]
-    tail: Vectors
+    base: Base | None
+    order: Positions
+    """Rows of the base by ascending chunk id."""
+    ordered_ids: Ids
+    base_live: Mask
+    tail: StoredVectors
+    tail_units: Vectors
     tail_ids: Ids
+    tail_live: Mask
 
     @property
-    def base_alive(self) -> int:
-        return len(self.base_ids) - int(np.count_nonzero(self.dead))
+    def base_ids(self) -> Ids:
+        return np.empty(0, np.int64) if self.base is None else self.base.ids
+
+    @property
+    def changed(self) -> int:
+        """How many rows of the base were removed, and how many the tail has."""
+        return int(np.count_nonzero(~self.base_live & (self.base_ids >= 0))) + len(self.tail_ids)
+
+    def rows_of(self, ids: Ids) -> Positions:
+        """Rows of the base that hold some ids; -1 where none does, or it was removed."""
+        at = positions(ids, self.ordered_ids)
+        rows = np.where(at < 0, -1, self.order[at] if len(self.order) else at)
+        return np.where((rows >= 0) & self._live(rows), rows, -1)
+
+    def tail_of(self, ids: Ids) -> Positions:
+        """The same of the tail."""
+        order = np.argsort(self.tail_ids, kind="stable")
+        at = positions(ids, self.tail_ids[order])
+        rows = np.where(at < 0, -1, order[at] if len(order) else at)
+        return np.where((rows >= 0) & self.tail_live[rows], rows, -1) if len(order) else rows
+
+    def live_ids(self) -> Ids:
+        return np.sort(np.concatenate([self.base_ids[self.base_live], self.tail_ids[self.tail_live]]))
+
+    def _live(self, rows: Positions) -> Mask:
+        return self.base_live[rows] if len(self.base_live) else np.zeros(len(rows), bool)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Where the rows of a base stand among the chunks of a filter; kept while neither changes."""
+
+    chunks: Ids
+    base: Base
+    at: Positions
+    known: Mask
+
+    def mask(self, allow: Allowed) -> Mask:
+        return allow.mask[self.at] & self.known
 
 
 def damage(folder: Path) -> str | None:
@@ -66,14 +110,18 @@ def discard(folder: Path) -> None:
 class FaissIndex:
     """A `VectorIndex` over one folder, for vectors of one embedder.
 
-    Opening maps the last checkpoint, or starts empty at seq 0 where there is none, or where it is
-    damaged or of another embedder; the feed then brings it up to date.
+    recall: the share of the best that an approximate search must find. Opening maps the last checkpoint,
+    or starts empty at seq 0 where there is none, or where it is damaged or of another embedder; the feed
+    then brings it up to date.
     """
 
-    def __init__(self, folder: Path, *, fingerprint: str, dim: int) -> None:
+    def __init__(self, folder: Path, *, fingerprint: str, dim: int, recall: float = RECALL) -> None:
         self._folder = folder
         self._fingerprint = fingerprint
         self._dim = dim
+        self._recall = recall
+        self._changing = threading.Lock()
+        self._places: _Places | None = None
         self._state = self._empty()
         for attempt in ("first", "last"):
             try:
@@ -90,81 +138,145 @@ class FaissIndex:
     def seq(self) -> int:
         return self._state.seq
 
-    def __len__(self) -> int:
-        return self._state.base_alive + len(self._state.tail_ids)
+    @property
+    def wants_checkpoint(self) -> bool:
+        return self._state.changed > max(_SMALL_TAIL, len(self._state.base_ids) // 16)
 
-    def apply(self, seq: int, add: Ids, vectors: Vectors, remove: Ids) -> None:
+    def __len__(self) -> int:
+        state = self._state
+        return int(np.count_nonzero(state.base_live) + np.count_nonzero(state.tail_live))
+
+    def apply(self, seq: int, add: Ids, vectors: StoredVectors, remove: Ids) -> None:
         if vectors.shape != (len(add), self._dim):
             raise DimensionMismatch(f"vectors have shape {vectors.shape}, not ({len(add)}, {self._dim})")
-        old = self._state
-        new = ~(np.isin(add, old.base_ids[~old.dead]) | np.isin(add, old.tail_ids))
-        tail = np.concatenate([old.tail, vectors[new]])
-        tail_ids = np.concatenate([old.tail_ids, add[new]])
-        kept = ~np.isin(tail_ids, remove)
-        dead = old.dead | np.isin(old.base_ids, remove) if len(remove) else old.dead
-        self._state = _State(seq, old.base, old.base_ids, dead, tail[kept], tail_ids[kept])
-        if self._is_overgrown():
-            self.checkpoint()
+        with self._changing:
+            old = self._state
+            gone_rows, gone_tail = old.rows_of(remove), old.tail_of(remove)
+            wanted = ~np.isin(add, remove) & (old.rows_of(add) < 0) & (old.tail_of(add) < 0)
+            # Of an id given twice the first vector stays.
+            wanted[np.setdiff1d(np.arange(len(add)), np.unique(add, return_index=True)[1])] = False
+            self._state = replace(
+                old,
+                seq=seq,
+                base_live=_without(old.base_live, gone_rows),
+                tail=np.concatenate([old.tail, vectors[wanted]]),
+                tail_units=np.concatenate([old.tail_units, unit(vectors[wanted])]),
+                tail_ids=np.concatenate([old.tail_ids, add[wanted]]),
+                tail_live=np.concatenate(
+                    [_without(old.tail_live, gone_tail), np.ones(int(wanted.sum()), bool)]
+                ),
+            )
 
     def search(self, vector: Vectors, k: int, *, allow: Allowed | None = None) -> Neighbours:
         self._check(vector)
-        state = self._state
-        ids, scores = self._search_base(state, vector, k, allow)
+        state, exact = self._state, True
+        ids, scores = np.empty(0, np.int64), np.empty(0, np.float32)
+        if state.base is not None:
+            keep = state.base_live if allow is None else state.base_live & self._kept(state.base, allow)
+            rows, scores, exact = state.base.search(vector, k, keep)
+            ids = state.base.ids[rows]
         if len(state.tail_ids):
-            kept = slice(None) if allow is None else allow.hold(state.tail_ids)
+            kept = state.tail_live if allow is None else state.tail_live & allow.hold(state.tail_ids)
             ids = np.concatenate([ids, state.tail_ids[kept]])
-            scores = np.concatenate([scores, _products(state.tail[kept], vector)])
+            scores = np.concatenate([scores, products(state.tail_units, vector)[kept]])
         best = np.lexsort((ids, -scores))[:k]
-        return Neighbours(ids[best], scores[best])
+        return Neighbours(ids[best], scores[best], exact)
 
     def score(self, vector: Vectors, ids: Ids) -> Vectors:
         self._check(vector)
         state = self._state
-        rows = np.full((len(ids), self._dim), np.nan, np.float32)
-        in_base = _among(ids, state.base_ids)
-        at = np.searchsorted(state.base_ids, ids[in_base])
-        rows[in_base] = np.where(state.dead[at, None], np.nan, _rows(state.base, self._dim)[at])
-        order = np.argsort(state.tail_ids)
-        in_tail = _among(ids, state.tail_ids[order])
-        rows[in_tail] = state.tail[order[np.searchsorted(state.tail_ids[order], ids[in_tail])]]
-        return _products(rows, vector)
+        scores = np.full(len(ids), np.nan, np.float32)
+        rows = state.rows_of(ids)
+        if state.base is not None and (rows >= 0).any():
+            scores[rows >= 0] = state.base.score(vector, rows[rows >= 0])
+        tail = state.tail_of(ids)
+        scores[tail >= 0] = products(state.tail_units[tail[tail >= 0]], vector)
+        return scores
 
     def ids(self) -> Ids:
-        state = self._state
-        return np.sort(np.concatenate([state.base_ids[~state.dead], state.tail_ids]))
+        return self._state.live_ids()
 
     def checkpoint(self) -> None:
-        """Fold the tail into a new base, write it beside the old one, and switch to it.
+        """Write the next base beside this one.
 
         Files are synced before the manifest that names them is renamed into place, so a crash leaves
-        either the old checkpoint or the new one. One process at a time; another skips its turn.
+        either the old checkpoint or the new one. Searches and changes go on meanwhile.
         """
-        state = self._state
-        if not len(state.tail_ids) and not state.dead.any() and self._is_written(state.seq):
-            return
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._folder / _LOCK, timeout=0):
-                self._write(state)
+                self._take_over()
+                state = self._state
+                if state.changed or not self._is_written(state.seq):
+                    self._write(state)
         except Timeout:
             return
 
-    def _search_base(
-        self, state: _State, vector: Vectors, k: int, allow: Allowed | None
-    ) -> tuple[Ids, Vectors]:
-        import faiss
+    def adopt(self) -> None:
+        try:
+            with FileLock(self._folder / _LOCK, timeout=0):
+                self._take_over()
+        except (Timeout, FileNotFoundError):
+            return
 
-        live = ~state.dead if allow is None else ~state.dead & allow.hold(state.base_ids)
-        count = min(k, int(np.count_nonzero(live)))
-        if not count:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
-        parameters = None
-        if count < len(live) and not live.all():
-            # The mask goes into the scan itself: filtering afterwards would return fewer than k.
-            mask = np.packbits(live, bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(mask))  # type: ignore[call-arg, arg-type]
-        scores, positions = state.base.search(vector[None], count, params=parameters)
-        return state.base_ids[positions[0]], scores[0]
+    def _take_over(self) -> None:
+        with suppress(FileNotFoundError, IndexCorrupt):
+            base = self._state.base
+            if base is None or self._manifest()["name"] != base.name:
+                self._switch(self._open())
+
+    def _write(self, state: _State) -> None:
+        name = uuid4().hex
+        rows = next_rows(state.base, state.base_live, state.tail, state.tail_ids, state.tail_live)
+        files, effort = write(
+            self._folder, name, rows.ids, rows.blocks, self._dim, grown=rows.grown, recall=self._recall
+        )
+        for path in files:
+            sync(path)
+        manifest = {
+            "name": name,
+            "seq": state.seq,
+            "fingerprint": self._fingerprint,
+            "dim": self._dim,
+            "effort": None if effort is None else effort.stored(),
+            "files": {path.name: digest(path) for path in files},
+        }
+        write_manifest(self._folder / _MANIFEST, manifest)
+        self._switch(self._open())
+        for old in self._folder.iterdir():
+            if old.suffix in SUFFIXES and old.stem != name:
+                # Another process may map it; where that forbids the removal, a later checkpoint retries.
+                try:
+                    old.unlink()
+                except PermissionError:
+                    log.debug("%s is still in use", old)
+
+    def _switch(self, opened: _State) -> None:
+        """Use another base; what was applied since it was written stays applied."""
+        with self._changing:
+            now = self._state
+            if opened.seq >= now.seq:
+                self._state = opened
+                return
+            live = now.live_ids()
+            base_live = opened.base_live & (positions(opened.base_ids, live) >= 0)
+            kept = now.tail_live & (opened.rows_of(now.tail_ids) < 0)
+            self._state = replace(
+                opened,
+                seq=now.seq,
+                base_live=base_live,
+                tail=now.tail[kept],
+                tail_units=now.tail_units[kept],
+                tail_ids=now.tail_ids[kept],
+                tail_live=np.ones(int(kept.sum()), bool),
+            )
+
+    def _kept(self, base: Base, allow: Allowed) -> Mask:
+        places = self._places
+        if places is None or places.chunks is not allow.chunks or places.base is not base:
+            at = positions(base.ids, allow.chunks)
+            self._places = places = _Places(allow.chunks, base, at, at >= 0)
+        return places.mask(allow) if len(allow.chunks) else np.zeros(len(base), bool)
 
     def _check(self, vector: Vectors) -> None:
         if vector.shape != (self._dim,):
@@ -172,90 +284,48 @@ class FaissIndex:
                 f"the query vector has shape {vector.shape}, the index holds ({self._dim},)"
             )
 
-    def _is_overgrown(self) -> bool:
-        state = self._state
-        changed = len(state.tail_ids) + int(np.count_nonzero(state.dead))
-        return changed > max(_SMALL_TAIL, len(state.base_ids) // 4)
-
     def _empty(self) -> _State:
-        import faiss
+        none, mask = np.empty(0, np.int64), np.empty(0, bool)
+        rows = np.empty((0, self._dim), np.float16)
+        return _State(0, None, none, none, mask, rows, rows.astype(np.float32), none, mask)
 
-        none = np.empty(0, np.int64)
-        vectors = np.empty((0, self._dim), np.float32)
-        return _State(0, faiss.IndexFlatIP(self._dim), none, np.empty(0, bool), vectors, none)
+    def _manifest(self) -> dict[str, Any]:
+        """Raises FileNotFoundError, or IndexCorrupt where it is damaged or of another embedder."""
+        manifest = read_manifest(self._folder / _MANIFEST)
+        if (manifest["fingerprint"], manifest["dim"]) != (self._fingerprint, self._dim):
+            raise IndexCorrupt(f"{self._folder} was made by another embedder")
+        return manifest
 
     def _is_written(self, seq: int) -> bool:
         try:
-            return bool(read_manifest(self._folder / _MANIFEST)["seq"] == seq)
+            return bool(self._manifest()["seq"] == seq)
         except (FileNotFoundError, IndexCorrupt):
             return False
 
     def _open(self) -> _State:
-        import faiss
-
-        manifest = read_manifest(self._folder / _MANIFEST)
-        if (manifest["fingerprint"], manifest["dim"]) != (self._fingerprint, self._dim):
-            raise IndexCorrupt(f"{self._folder} was made by another embedder")
+        manifest = self._manifest()
         # Before FAISS parses a byte: on hostile or torn files its reader has overflowed.
         check_files(self._folder, manifest["files"])
-        paths = {Path(name).suffix: self._folder / name for name in manifest["files"]}
-        ids = np.fromfile(paths[".ids"], "<i8")
-        base = faiss.read_index(str(paths[".faiss"]), faiss.IO_FLAG_MMAP_IFC)
-        if base.ntotal != len(ids) or base.d != self._dim:
-            raise IndexCorrupt(f"{self._folder} holds {base.ntotal} vectors for {len(ids)} ids")
-        empty = self._empty()
-        return _State(manifest["seq"], base, ids, np.zeros(len(ids), bool), empty.tail, empty.tail_ids)
-
-    def _write(self, state: _State) -> None:
-        import faiss
-
-        live = ~state.dead
-        vectors = np.concatenate([_rows(state.base, self._dim)[live], state.tail])
-        ids = np.concatenate([state.base_ids[live], state.tail_ids])
-        order = np.argsort(ids)
-        merged = faiss.IndexFlatIP(self._dim)
-        merged.add(vectors[order])
-        name = uuid4().hex
-        faiss_file, ids_file = self._folder / f"{name}.faiss", self._folder / f"{name}.ids"
-        faiss.write_index(merged, str(faiss_file))
-        ids[order].astype("<i8").tofile(ids_file)
-        for path in (faiss_file, ids_file):
-            sync(path)
-        manifest = {
-            "seq": state.seq,
-            "fingerprint": self._fingerprint,
-            "dim": self._dim,
-            "files": {path.name: digest(path) for path in (faiss_file, ids_file)},
-        }
-        write_manifest(self._folder / _MANIFEST, manifest)
-        self._state = self._open()
-        for old in self._folder.iterdir():
-            if old.suffix in (".faiss", ".ids") and old.stem != name:
-                # Another process may map it; where that forbids the removal, a later checkpoint retries.
-                try:
-                    old.unlink()
-                except PermissionError:
-                    log.debug("%s is still in use", old)
+        effort = manifest["effort"]
+        base = Base(
+            self._folder, manifest["name"], self._dim, None if effort is None else Effort.read(effort)
+        )
+        order = np.argsort(base.ids, kind="stable")
+        return replace(
+            self._empty(),
+            seq=manifest["seq"],
+            base=base,
+            order=order,
+            ordered_ids=base.ids[order],
+            base_live=base.ids >= 0,
+        )
 
 
-def _rows(base: Any, dim: int) -> Vectors:
-    """The vectors of a flat index, without copying them."""
-    import faiss
-
-    if not base.ntotal:
-        return np.empty((0, dim), np.float32)
-    return np.asarray(faiss.rev_swig_ptr(base.get_xb(), base.ntotal * dim)).reshape(-1, dim)
-
-
-def _products(rows: Vectors, vector: Vectors) -> Vectors:
-    # Not `rows @ vector`: the matrix library would take all cores for it, and its threads then spin for
-    # tens of milliseconds on cores that the embedder needs (a quarter of the throughput under load).
-    return np.asarray(np.einsum("ij,j->i", rows, vector), np.float32)
-
-
-def _among(ids: Ids, ascending: Ids) -> NDArray[np.bool_]:
-    """Which of `ids` are in a sorted array."""
-    if not len(ascending):
-        return np.zeros(len(ids), bool)
-    at = np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)
-    return np.asarray(ascending[at] == ids)
+def _without(mask: Mask, rows: Positions) -> Mask:
+    """A mask with some rows (-1: none) cleared."""
+    rows = rows[rows >= 0]
+    if not len(rows):
+        return mask
+    cleared = mask.copy()
+    cleared[rows] = False
+    return cleared

@@ -1,22 +1,38 @@
 """The indexes of one knowledge base, kept level with the catalog."""
 
+import logging
 import threading
+from collections.abc import Callable
 
 from kb.catalog.feed import Feed
 from kb.protocols import LexicalIndex, VectorIndex
 from kb.types import KnowledgeBase
 
+log = logging.getLogger(__name__)
+
 
 class LiveIndexes:
     """Both indexes of a knowledge base. Whoever searches calls `catch_up` first, and so sees every
-    acknowledged write, whichever process made it."""
+    acknowledged write, whichever process made it.
 
-    def __init__(self, kb: KnowledgeBase, feed: Feed, vectors: VectorIndex, lexical: LexicalIndex) -> None:
+    later: runs something in the background, where a checkpoint holds up nobody.
+    """
+
+    def __init__(
+        self,
+        kb: KnowledgeBase,
+        feed: Feed,
+        vectors: VectorIndex,
+        lexical: LexicalIndex,
+        later: Callable[[Callable[[], None]], object],
+    ) -> None:
         self._kb = kb
         self._feed = feed
         self.vectors = vectors
         self.lexical = lexical
+        self._later = later
         self._applying = threading.Lock()
+        self._checkpointing = threading.Lock()
         # What both were seen to have reached: spares a look at the lexical index's files on every search.
         self._reached = 0
 
@@ -34,6 +50,19 @@ class LiveIndexes:
                     self.vectors.apply(step.seq, step.add, step.vectors, step.remove)
                 if step.seq > self.lexical.seq:
                     self.lexical.apply(step.seq, step.add, step.texts, step.remove)
+        if self.vectors.wants_checkpoint and self._checkpointing.acquire(blocking=False):
+            self._later(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        try:
+            self.vectors.adopt()
+            if self.vectors.wants_checkpoint:
+                self.vectors.checkpoint()
+        except OSError as error:
+            # A full disk, say: everything is in the catalog and in memory, and the next change tries again.
+            log.error("the index of %s could not be written: %s", self._kb.name, error)
+        finally:
+            self._checkpointing.release()
 
     def _level(self, head: int) -> bool:
         if self._reached < head:

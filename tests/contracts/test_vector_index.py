@@ -19,7 +19,7 @@ from kb.types import Allowed, Neighbours
 
 DIM = 8
 NONE = np.empty(0, np.int64)
-NO_ROWS = np.empty((0, DIM), np.float32)
+NO_ROWS = np.empty((0, DIM), np.float16)
 
 
 def exact(folder: Path) -> ExactIndex:
@@ -38,9 +38,14 @@ def ids(*numbers: int) -> np.ndarray:
 
 
 def rows(count: int, seed: int = 0) -> np.ndarray:
-    """Unit vectors."""
-    made = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    """Vectors as the catalog keeps them: float16, of any length."""
+    return np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float16)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """One or several as questions: float32, unit length."""
+    wide = vectors.astype(np.float32)
+    return wide / np.linalg.norm(wide, axis=-1, keepdims=True)
 
 
 def assert_agree(found: Neighbours, right: Neighbours, all_scores: dict[int, float]) -> None:
@@ -72,16 +77,16 @@ def index(opener: Callable[[], Any]) -> Any:
 
 def test_an_empty_index_answers_with_nothing(index: Any) -> None:
     """No vectors: no neighbours, length and seq 0, nan for every id."""
-    found = index.search(rows(1)[0], 10)
+    found = index.search(unit(rows(1)[0]), 10)
     assert (found.ids.shape, found.scores.shape) == ((0,), (0,))
     assert (len(index), index.seq) == (0, 0)
-    assert np.isnan(index.score(rows(1)[0], ids(1, 2))).all()
-    assert index.score(rows(1)[0], NONE).shape == (0,)
+    assert np.isnan(index.score(unit(rows(1)[0]), ids(1, 2))).all()
+    assert index.score(unit(rows(1)[0]), NONE).shape == (0,)
 
 
 def test_the_best_come_first_with_their_inner_products(index: Any) -> None:
     """Neighbours are in order of the inner product, which is returned."""
-    vectors = np.eye(DIM, dtype=np.float32)[:4]
+    vectors = np.eye(DIM, dtype=np.float16)[:4]
     index.apply(1, ids(10, 11, 12, 13), vectors, NONE)
     question = np.array([0.5, 0.1, 0.7, -0.5] + [0.0] * 4, np.float32)
     found = index.search(question, 3)
@@ -93,7 +98,7 @@ def test_the_best_come_first_with_their_inner_products(index: Any) -> None:
 def test_k_bounds_the_answer_and_may_exceed_what_is_live(index: Any, k: int, expected: int) -> None:
     """Fewer than k come back only when fewer are live."""
     index.apply(1, ids(1, 2, 3, 4, 5), rows(5), NONE)
-    assert len(index.search(rows(1, 9)[0], k).ids) == expected
+    assert len(index.search(unit(rows(1, 9)[0]), k).ids) == expected
 
 
 def test_a_removed_chunk_never_returns_and_leaves_its_place_to_others(index: Any) -> None:
@@ -104,9 +109,9 @@ def test_a_removed_chunk_never_returns_and_leaves_its_place_to_others(index: Any
     index.apply(2, ids(4, 5, 6), vectors[3:], NONE)
     index.apply(3, NONE, NO_ROWS, ids(1, 5))
     for position in (0, 4):
-        assert sorted(index.search(vectors[position], 4).ids.tolist()) == [2, 3, 4, 6]
+        assert sorted(index.search(unit(vectors[position]), 4).ids.tolist()) == [2, 3, 4, 6]
     assert len(index) == 4
-    assert np.isnan(index.score(vectors[0], ids(1, 5, 2))).tolist() == [True, True, False]
+    assert np.isnan(index.score(unit(vectors[0]), ids(1, 5, 2))).tolist() == [True, True, False]
 
 
 def test_removing_the_unknown_changes_nothing(index: Any) -> None:
@@ -124,8 +129,8 @@ def test_adding_again_changes_nothing(index: Any, checkpoints: bool) -> None:
         index.checkpoint()
     index.apply(2, ids(2, 3), rows(2, seed=5), NONE)
     assert len(index) == 3
-    np.testing.assert_allclose(index.score(rows(2)[1], ids(2)), [1.0], atol=1e-6)
-    assert index.search(rows(2)[1], 10).ids.tolist().count(2) == 1
+    np.testing.assert_allclose(index.score(unit(rows(2)[1]), ids(2)), [1.0], atol=1e-6)
+    assert index.search(unit(rows(2)[1]), 10).ids.tolist().count(2) == 1
 
 
 def test_a_replayed_history_ends_in_the_same_state(index: Any) -> None:
@@ -136,14 +141,14 @@ def test_a_replayed_history_ends_in_the_same_state(index: Any) -> None:
             # What a feed sends for a chunk that is gone by now is only its removal.
             keep = ~np.isin(add, ids(2, 3))
             index.apply(seq, add[keep], vectors[keep], remove)
-        assert sorted(index.search(rows(1)[0], 10).ids.tolist()) == [1, 4]
+        assert sorted(index.search(unit(rows(1)[0]), 10).ids.tolist()) == [1, 4]
         assert (len(index), index.seq) == (2, 3)
 
 
 def test_what_is_added_and_removed_in_one_step_is_gone(index: Any) -> None:
     """Removal wins over addition in the same change."""
     index.apply(1, ids(1, 2), rows(2), ids(2))
-    assert index.search(rows(2)[1], 10).ids.tolist() == [1]
+    assert index.search(unit(rows(2)[1]), 10).ids.tolist() == [1]
 
 
 def test_allow_limits_the_answer_without_shortening_it(index: Any) -> None:
@@ -154,8 +159,8 @@ def test_allow_limits_the_answer_without_shortening_it(index: Any) -> None:
     index.apply(2, np.arange(30, 40, dtype=np.int64), vectors[30:], ids(3, 33))
     oracle = ExactIndex(DIM)
     oracle.apply(2, np.arange(40, dtype=np.int64), vectors, ids(3, 33))
-    question = rows(1, 77)[0]
-    scores = dict(enumerate((vectors @ question).tolist()))
+    question = unit(rows(1, 77)[0])
+    scores = dict(enumerate((unit(vectors) @ question).tolist()))
     for allow in (
         None,
         NONE,
@@ -186,8 +191,8 @@ def test_equal_vectors_are_told_apart_by_id(index: Any, checkpoints: bool) -> No
     if checkpoints:
         index.checkpoint()
     for k in (1, 4, 10):
-        assert index.search(one[0], k).ids.tolist() == sorted(numbers.tolist())[:k]
-    assert index.search(one[0], 2, allow=Allowed.only(ids(7, 12, 22))).ids.tolist() == [7, 12]
+        assert index.search(unit(one[0]), k).ids.tolist() == sorted(numbers.tolist())[:k]
+    assert index.search(unit(one[0]), 2, allow=Allowed.only(ids(7, 12, 22))).ids.tolist() == [7, 12]
 
 
 def test_score_keeps_the_order_of_the_ids_asked_for(index: Any) -> None:
@@ -196,10 +201,10 @@ def test_score_keeps_the_order_of_the_ids_asked_for(index: Any) -> None:
     index.apply(1, ids(9, 2), vectors[:2], NONE)
     index.checkpoint()
     index.apply(2, ids(30, 5), vectors[2:], NONE)
-    question = rows(1, 3)[0]
+    question = unit(rows(1, 3)[0])
     asked = ids(5, 9, 1, 9, 30, 2, 100)
     right = [vectors[3], vectors[0], None, vectors[0], vectors[2], vectors[1], None]
-    expected = [np.nan if row is None else float(row @ question) for row in right]
+    expected = [np.nan if row is None else float(unit(row) @ question) for row in right]
     np.testing.assert_allclose(index.score(question, asked), expected, atol=1e-6)
 
 
@@ -224,9 +229,9 @@ def test_a_checkpoint_is_where_the_next_open_starts(tmp_path: Path) -> None:
     first.apply(6, ids(4), rows(1, 4), ids(1))
     again = on_faiss(tmp_path)
     assert (again.seq, len(again)) == (5, 2)
-    assert sorted(again.search(rows(1)[0], 9).ids.tolist()) == [1, 3]
+    assert sorted(again.search(unit(rows(1)[0]), 9).ids.tolist()) == [1, 3]
     again.apply(6, ids(4), rows(1, 4), ids(1))
-    assert sorted(again.search(rows(1)[0], 9).ids.tolist()) == [3, 4]
+    assert sorted(again.search(unit(rows(1)[0]), 9).ids.tolist()) == [3, 4]
 
 
 def test_nothing_is_kept_without_a_checkpoint(tmp_path: Path) -> None:
@@ -243,7 +248,7 @@ def test_a_checkpoint_of_nothing_but_a_number_is_kept(tmp_path: Path) -> None:
     first.checkpoint()
     again = on_faiss(tmp_path)
     assert (again.seq, len(again)) == (2, 0)
-    assert again.search(rows(1)[0], 3).ids.tolist() == []
+    assert again.search(unit(rows(1)[0]), 3).ids.tolist() == []
 
 
 def test_two_objects_over_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
@@ -255,10 +260,10 @@ def test_two_objects_over_one_folder_do_not_disturb_each_other(tmp_path: Path) -
     second.apply(2, ids(1, 2, 3), rows(3), NONE)
     second.checkpoint()
     first.apply(2, ids(3), rows(3)[2:], ids(1))
-    assert sorted(reader.search(rows(1)[0], 9).ids.tolist()) == [1, 2]
-    assert sorted(first.search(rows(1)[0], 9).ids.tolist()) == [2, 3]
-    assert sorted(on_faiss(tmp_path).search(rows(1)[0], 9).ids.tolist()) == [1, 2, 3]
-    np.testing.assert_allclose(reader.score(rows(2)[1], ids(2)), [1.0], atol=1e-6)
+    assert sorted(reader.search(unit(rows(1)[0]), 9).ids.tolist()) == [1, 2]
+    assert sorted(first.search(unit(rows(1)[0]), 9).ids.tolist()) == [2, 3]
+    assert sorted(on_faiss(tmp_path).search(unit(rows(1)[0]), 9).ids.tolist()) == [1, 2, 3]
+    np.testing.assert_allclose(reader.score(unit(rows(2)[1]), ids(2)), [1.0], atol=1e-6)
 
 
 def test_a_checkpoint_is_skipped_while_another_process_makes_one(tmp_path: Path) -> None:
@@ -270,25 +275,50 @@ def test_a_checkpoint_is_skipped_while_another_process_makes_one(tmp_path: Path)
     with FileLock(tmp_path / "checkpoint.lock"):
         index.checkpoint()
     assert not (tmp_path / "MANIFEST.json").exists()
-    assert index.search(rows(1)[0], 1).ids.tolist() == [1]
+    assert index.search(unit(rows(1)[0]), 1).ids.tolist() == [1]
     index.checkpoint()
     assert on_faiss(tmp_path).seq == 1
 
 
-def test_the_tail_is_folded_in_when_it_outgrows_the_base(
+def test_a_checkpoint_is_wanted_once_enough_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Past the small tail and a quarter of the base, `apply` checkpoints by itself."""
+    """Past the small tail and a sixteenth of the base, counting removals too; `apply` never writes."""
     monkeypatch.setattr(faiss_index, "_SMALL_TAIL", 4)
     index = on_faiss(tmp_path)
     index.apply(1, np.arange(4, dtype=np.int64), rows(4), NONE)
-    assert not (tmp_path / "MANIFEST.json").exists()
+    assert not index.wants_checkpoint
     index.apply(2, ids(4), rows(5)[4:], NONE)
-    assert on_faiss(tmp_path).seq == 2
+    assert index.wants_checkpoint
+    assert not (tmp_path / "MANIFEST.json").exists()
+    index.checkpoint()
+    assert not index.wants_checkpoint
     index.apply(3, NONE, NO_ROWS, ids(0, 1, 2, 3))
-    assert on_faiss(tmp_path).seq == 2
+    assert not index.wants_checkpoint
     index.apply(4, ids(9), rows(1, 9), NONE)
+    assert index.wants_checkpoint
+    index.checkpoint()
     assert (on_faiss(tmp_path).seq, len(on_faiss(tmp_path))) == (4, 2)
+
+
+def test_a_newer_checkpoint_of_another_process_is_adopted(tmp_path: Path) -> None:
+    """What was applied since stays applied; where the other was ahead, its state is taken whole."""
+    first, second = on_faiss(tmp_path), on_faiss(tmp_path)
+    for index in (first, second):
+        index.apply(1, ids(1, 2, 3), rows(3), NONE)
+    first.checkpoint()
+    second.apply(2, ids(4), rows(4)[3:], ids(1))
+    second.adopt()
+    assert (second.seq, second.ids().tolist()) == (2, [2, 3, 4])
+    assert second.search(unit(rows(1)[0]), 9).ids.tolist() != []
+    assert 1 not in second.search(unit(rows(1)[0]), 9).ids.tolist()
+    first.apply(2, ids(4), rows(4)[3:], ids(1))
+    first.apply(3, ids(5), rows(1, 5), ids(2))
+    first.checkpoint()
+    second.adopt()
+    assert (second.seq, second.ids().tolist()) == (3, [3, 4, 5])
+    second.adopt()
+    assert (second.seq, second.ids().tolist()) == (3, [3, 4, 5])
 
 
 def test_a_search_sees_all_of_a_change_or_none_of_it(
@@ -302,7 +332,7 @@ def test_a_search_sees_all_of_a_change_or_none_of_it(
     # Threads take turns as often as they can: what is not atomic shows.
     sys.setswitchinterval(1e-6)
     index = opener()
-    vectors, question = rows(120), rows(1, 1)[0]
+    vectors, question = rows(120), unit(rows(1, 1)[0])
     # Step n holds exactly the ten chunks 10n … 10n + 9.
     valid = {tuple(range(10 * step, 10 * step + 10)) for step in range(12)} | {()}
     wrong: list[list[int]] = []
@@ -347,7 +377,7 @@ def test_no_state_between_two_changes_is_ever_published(
         def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, value)
             if name == "_state":
-                published.append({*value.base_ids[~value.dead].tolist(), *value.tail_ids.tolist()})
+                published.append({*value.live_ids().tolist()})
 
     index = Watched(tmp_path, fingerprint="f", dim=DIM)
     index.apply(1, ids(1, 2), rows(2), NONE)
@@ -424,10 +454,10 @@ class Histories(RuleBasedStateMachine):
     )
     def search(self, seed: int, k: int, allow: set[int] | None) -> None:
         """Any question, filtered or not."""
-        question = self.vectors[seed] if seed < 3 else rows(1, seed)[0]
+        question = unit(self.vectors[seed] if seed < 3 else rows(1, seed)[0])
         allowed = None if allow is None else Allowed.only(np.array(sorted(allow), np.int64))
         right = self.oracle(len(self.history)).search(question, k, allow=allowed)
-        scores = dict(enumerate((self.vectors @ question).tolist()))
+        scores = dict(enumerate((unit(self.vectors) @ question).tolist()))
         assert_agree(self.index.search(question, k, allow=allowed), right, scores)
         asked = np.arange(-1, 45, dtype=np.int64)
         np.testing.assert_allclose(

@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kb.index import compact, segment
 from kb.index.faiss_index import FaissIndex
 
-DIM = 6
+DIM = 8
 COUNT = 20
 NONE = np.empty(0, np.int64)
 NUMBERS = np.arange(100, 100 + COUNT, dtype=np.int64)
-ROWS = np.eye(COUNT, DIM, dtype=np.float32) + np.float32(0.1)
+STORED = (np.eye(COUNT, DIM) + np.random.default_rng(0).random((COUNT, DIM)) / 8).astype(np.float16)
+ROWS = STORED.astype(np.float32) / np.linalg.norm(STORED.astype(np.float32), axis=1, keepdims=True)
+SMALL = [".flat", ".ids", ".rows"]
+LARGE = [".codes", ".graph", ".ids", ".rows"]
 
 
 def opened(folder: Path, fingerprint: str = "f", dim: int = DIM) -> FaissIndex:
@@ -39,11 +43,22 @@ EMPTY: tuple[int, list[int]] = (0, [])
 WHOLE = (7, NUMBERS.tolist())
 
 
+@pytest.fixture(params=["small", "large"])
+def suffixes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files of a small base, or of one made as if COUNT were many."""
+    if request.param == "small":
+        return SMALL
+    monkeypatch.setattr(segment, "FLAT_UNTIL", 0)
+    for module in (segment, compact):
+        monkeypatch.setattr(module, "GRAPH_FROM", 0)
+    return LARGE
+
+
 @pytest.fixture
-def written(tmp_path: Path) -> Path:
+def written(tmp_path: Path, suffixes: list[str]) -> Path:
     """A folder with one checkpoint: COUNT vectors at seq 7."""
     index = opened(tmp_path / "index")
-    index.apply(7, NUMBERS, ROWS, NONE)
+    index.apply(7, NUMBERS, STORED, NONE)
     index.checkpoint()
     assert kept(opened(tmp_path / "index")) == WHOLE
     return tmp_path / "index"
@@ -51,50 +66,49 @@ def written(tmp_path: Path) -> Path:
 
 def files(folder: Path) -> list[Path]:
     """The checkpoint's files."""
-    return [path for path in sorted(folder.iterdir()) if path.suffix in (".faiss", ".ids", ".json")]
+    return [path for path in sorted(folder.iterdir()) if path.suffix in (*LARGE, *SMALL, ".json")]
 
 
-def test_a_checkpoint_is_three_files(written: Path) -> None:
-    """A manifest, and the two files it names with their checksums."""
-    assert sorted(path.suffix for path in files(written)) == [".faiss", ".ids", ".json"]
+def test_a_checkpoint_is_a_manifest_and_what_it_names(written: Path, suffixes: list[str]) -> None:
+    """The files of its kind of base, each with its checksum."""
+    assert sorted(path.suffix for path in files(written)) == sorted([*suffixes, ".json"])
     manifest = json.loads((written / "MANIFEST.json").read_text())
     for name, expected in manifest["content"]["files"].items():
         assert hashlib.sha256((written / name).read_bytes()).hexdigest() == expected
 
 
-@pytest.mark.parametrize("kind", [".faiss", ".ids"])
-def test_a_flipped_bit_anywhere_in_a_segment_is_noticed(written: Path, kind: str) -> None:
-    """Whatever byte of a segment changes, the index opens empty at seq 0, ready to be rebuilt."""
-    (path,) = (path for path in files(written) if path.suffix == kind)
-    good = path.read_bytes()
-    for at in {0, 1, 3, 4, len(good) // 2, len(good) - 1, *range(0, len(good), 37)}:
-        path.write_bytes(good[:at] + bytes([good[at] ^ (1 << at % 8)]) + good[at + 1 :])
-        assert kept(opened(written)) == EMPTY
-    path.write_bytes(good)
-    assert kept(opened(written)) == WHOLE
+def test_a_flipped_bit_anywhere_in_a_segment_is_noticed(written: Path, suffixes: list[str]) -> None:
+    """Whatever byte of a file changes, the index opens empty at seq 0, ready to be rebuilt."""
+    for path in (path for path in files(written) if path.suffix in suffixes):
+        good = path.read_bytes()
+        for at in {0, 1, 3, 4, len(good) // 2, len(good) - 1, *range(0, len(good), 37)}:
+            path.write_bytes(good[:at] + bytes([good[at] ^ (1 << at % 8)]) + good[at + 1 :])
+            assert kept(opened(written)) == EMPTY
+        path.write_bytes(good)
+        assert kept(opened(written)) == WHOLE
 
 
-@pytest.mark.parametrize("kind", [".faiss", ".ids"])
-def test_a_segment_cut_or_grown_is_noticed(written: Path, kind: str) -> None:
+def test_a_segment_cut_or_grown_is_noticed(written: Path, suffixes: list[str]) -> None:
     """A file that ends early, is empty or has more at its end opens as an empty index."""
-    (path,) = (path for path in files(written) if path.suffix == kind)
-    good = path.read_bytes()
-    for bad in [good[:at] for at in range(0, len(good), 29)] + [good[:-1], good + b"\0", good + good]:
-        path.write_bytes(bad)
-        assert kept(opened(written)) == EMPTY
+    for path in (path for path in files(written) if path.suffix in suffixes):
+        good = path.read_bytes()
+        for bad in [good[:at] for at in range(0, len(good), 29)] + [good[:-1], good + b"\0", good + good]:
+            path.write_bytes(bad)
+            assert kept(opened(written)) == EMPTY
+        path.write_bytes(good)
 
 
-@pytest.mark.parametrize("kind", [".faiss", ".ids", ".json"])
-def test_a_missing_file_means_empty(written: Path, kind: str) -> None:
+def test_a_missing_file_means_empty(written: Path, suffixes: list[str]) -> None:
     """Without any one of the files the index opens empty, and can be filled and kept again."""
-    for path in files(written):
-        if path.suffix == kind:
-            path.unlink()
-    index = opened(written)
-    assert kept(index) == EMPTY
-    index.apply(7, NUMBERS, ROWS, NONE)
-    index.checkpoint()
-    assert kept(opened(written)) == WHOLE
+    for kind in (*suffixes, ".json"):
+        for path in files(written):
+            if path.suffix == kind:
+                path.unlink()
+        index = opened(written)
+        assert kept(index) == EMPTY
+        index.apply(7, NUMBERS, STORED, NONE)
+        index.checkpoint()
+        assert kept(opened(written)) == WHOLE
 
 
 def test_a_flipped_bit_anywhere_in_the_manifest_is_noticed(written: Path) -> None:
@@ -124,14 +138,14 @@ def test_a_manifest_cut_anywhere_is_noticed(written: Path) -> None:
         "7",
         '"MANIFEST"',
         "{}",
-        '{"seq": 7, "fingerprint": "f", "dim": 6}',
-        '{"seq": 7, "fingerprint": "f", "dim": 6, "files": {}}',
-        '{"seq": 7, "fingerprint": "f", "dim": 6, "files": {"a.ids": [0, ""]}}',
-        '{"seq": 7, "fingerprint": "f", "dim": 6, "files": {"../../x.faiss": null, "x.ids": null}}',
-        '{"seq": 7, "fingerprint": "f", "dim": 6, "files": null}',
-        '{"seq": 7, "fingerprint": "f", "dim": 6, "files": [1, 2]}',
-        '{"seq": null, "fingerprint": "f", "dim": 6, "files": {}}',
-        '{"seq": 1e999, "fingerprint": "f", "dim": 6, "files": {}}',
+        '{"seq": 7, "fingerprint": "f", "dim": 8}',
+        '{"seq": 7, "fingerprint": "f", "dim": 8, "files": {}}',
+        '{"seq": 7, "fingerprint": "f", "dim": 8, "files": {"a.ids": [0, ""]}}',
+        '{"seq": 7, "fingerprint": "f", "dim": 8, "files": {"../../x.faiss": null, "x.ids": null}}',
+        '{"seq": 7, "fingerprint": "f", "dim": 8, "files": null}',
+        '{"seq": 7, "fingerprint": "f", "dim": 8, "files": [1, 2]}',
+        '{"seq": null, "fingerprint": "f", "dim": 8, "files": {}}',
+        '{"seq": 1e999, "fingerprint": "f", "dim": 8, "files": {}}',
     ],
 )
 def test_a_manifest_that_is_none_means_empty(written: Path, text: str) -> None:
@@ -145,25 +159,22 @@ def test_another_embedders_index_is_not_used(written: Path, fingerprint: str, di
     """Under another fingerprint or length it is empty at seq 0; its next checkpoint replaces the files."""
     index = opened(written, fingerprint, dim)
     assert (index.seq, len(index), index.search(np.ones(dim, np.float32), 5).ids.tolist()) == (0, 0, [])
-    index.apply(7, NUMBERS[:1], np.ones((1, dim), np.float32), NONE)
+    index.apply(7, NUMBERS[:1], np.ones((1, dim), np.float16), NONE)
     index.checkpoint()
     assert len(opened(written, fingerprint, dim)) == 1
     assert kept(opened(written)) == EMPTY
 
 
-def test_old_segment_files_are_removed(written: Path) -> None:
+def test_old_segment_files_are_removed(written: Path, suffixes: list[str]) -> None:
     """However many checkpoints there were, one set of files remains, and nothing half written."""
     (written / "MANIFEST.tmp").write_text("left by a crash")
-    (written / "4567.faiss").write_text("left by a crash")
+    (written / "4567.rows").write_text("left by a crash")
     index = opened(written)
     for seq in range(8, 12):
-        index.apply(seq, NONE, np.empty((0, DIM), np.float32), NUMBERS[seq : seq + 1])
+        index.apply(seq, NONE, np.empty((0, DIM), np.float16), NUMBERS[seq : seq + 1])
         index.checkpoint()
-        assert sorted(path.suffix for path in written.iterdir() if path.suffix != ".lock") == [
-            ".faiss",
-            ".ids",
-            ".json",
-        ]
+        left = sorted(path.suffix for path in written.iterdir() if path.suffix != ".lock")
+        assert left == sorted([*suffixes, ".json"])
     assert kept(opened(written)) == (
         11,
         [number for number in NUMBERS.tolist() if number not in range(108, 112)],
@@ -213,7 +224,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, step: int) -> list[str]:
 
 
 def test_a_crash_at_any_step_leaves_the_old_state_or_the_new(
-    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    written: Path, suffixes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step may be the last: what opens is one checkpoint, whole, and goes on from there."""
     new = (8, NUMBERS[1:].tolist())
@@ -224,7 +235,7 @@ def test_a_crash_at_any_step_leaves_the_old_state_or_the_new(
         folder = tmp_path / f"crash-{step}"
         shutil.copytree(written, folder)
         index = opened(folder)
-        index.apply(8, NONE, np.empty((0, DIM), np.float32), NUMBERS[:1])
+        index.apply(8, NONE, np.empty((0, DIM), np.float16), NUMBERS[:1])
         with monkeypatch.context() as patched:
             calls = crashing(patched, step)
             try:
@@ -243,18 +254,16 @@ def test_a_crash_at_any_step_leaves_the_old_state_or_the_new(
         # The process that lived through the failure, and the next one, both go on.
         assert kept(index) == new
         again = opened(folder)
-        again.apply(8, NONE, np.empty((0, DIM), np.float32), NUMBERS[:1])
+        again.apply(8, NONE, np.empty((0, DIM), np.float16), NUMBERS[:1])
         again.checkpoint()
         assert kept(opened(folder)) == new
     assert calls == [
-        "write_index",
-        "fsync",
-        "fsync",
+        *["write_index"] * (len(suffixes) - 2),
+        *["fsync"] * len(suffixes),
         "write_text",
         "fsync",
         "replace",
         "fsync",
-        "unlink",
-        "unlink",
+        *["unlink"] * len(suffixes),
     ]
     assert seen == {7, 8}

@@ -1,0 +1,83 @@
+"""How much effort a base needs for its recall: found out on the base itself, not assumed."""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kb.index.policy import Effort, graph_refine
+from kb.types import Vectors
+
+if TYPE_CHECKING:
+    from kb.index.segment import Base, Positions
+
+_QUESTIONS = 256
+# A target of 0.99 is aimed at as 0.9925: the questions are a sample.
+_MARGIN = 0.25
+# Efforts that are tried, a quarter apart.
+_LADDER = [round(10 * 1.25**step) for step in range(28)]
+# How far from its row a question stands. Of rows, of rows with noise, of sums of two rows in several
+# proportions, this one needed the effort that real questions need (benchmarks/README.md, "Effort").
+_OTHER = 0.5
+
+
+def calibrated(base: "Base", recall: float) -> Effort:
+    """The least effort with which questions to `base` find `recall` of their 10 and 100 best."""
+    questions = _questions(base)
+    best = _best(base, questions, min(100, len(base)))
+    everything = np.ones(len(base), bool)
+    wanted = recall + _MARGIN * (1 - recall)
+
+    def least(k: int, find: Callable[[Vectors, int], "Positions"]) -> int:
+        def enough(effort: int) -> bool:
+            found = [find(question, effort) for question in questions]
+            return _recall(base, questions, found, best[:, :k]) >= wanted
+
+        # At the last step everything is looked at.
+        ladder = [*(effort for effort in _LADDER if k <= effort < len(base)), len(base)]
+        return ladder[bisect_left(ladder[:-1], True, key=enough)]
+
+    def by_codes(question: Vectors, count: int) -> "Positions":
+        return base.scan(question, min(count, len(base)), everything, len(base))
+
+    refine = {k: least(k, by_codes) for k in (10, 100)}
+    if not base.has_graph:
+        return Effort(recall, refine[10], refine[100])
+    beam = {
+        k: least(k, lambda question, width, k=k: base.walk(question, width)[: graph_refine(k)])  # type: ignore[misc]
+        for k in (10, 100)
+    }
+    return Effort(recall, refine[10], refine[100], beam[10], beam[100])
+
+
+def _questions(base: "Base") -> Vectors:
+    from kb.index.segment import unit
+
+    random = np.random.default_rng(0)
+    live = np.flatnonzero(base.ids >= 0)
+    count = min(_QUESTIONS, len(live))
+    one, other = (base.vectors(np.sort(random.choice(live, count))) for _ in range(2))
+    return unit(np.asarray(one + _OTHER * random.permutation(other), np.float32))
+
+
+def _best(base: "Base", questions: Vectors, k: int) -> NDArray[np.float32]:
+    """The k highest scores of each question, falling, by an exact scan."""
+    top = np.full((len(questions), 0), -np.inf, np.float32)
+    for block in base.flat_blocks():
+        # A few questions at a time: more would go through the matrix library and take all cores.
+        scores = np.concatenate(
+            [block.search(questions[at : at + 16], k)[0] for at in range(0, len(questions), 16)]
+        )
+        top = -np.sort(-np.concatenate([top, scores], axis=1), axis=1)[:, :k]
+    return top
+
+
+def _recall(base: "Base", questions: Vectors, found: list["Positions"], best: NDArray[np.float32]) -> float:
+    """The share of the best that was found, counted by score: of equal rows any will do."""
+    k = best.shape[1]
+    hit = 0
+    for question, rows, scores in zip(questions, found, best, strict=True):
+        hit += min(k, int(np.count_nonzero(base.score(question, rows) >= scores[-1] - 1e-6)))
+    return float(hit / (k * len(questions)))

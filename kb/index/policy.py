@@ -1,0 +1,83 @@
+"""Which kind of base suits a size, and which way through it suits a query.
+
+The figures behind every constant are in benchmarks/README.md, "Dense index". Costs are microseconds of one
+thread of an AVX-512 machine; only their ratios decide, and those differ little between machines.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Literal, Self
+
+RECALL = 0.99
+"""Of the ten best, how many a search must find on average; `kb tune` changes it per knowledge base."""
+
+# Up to here an exact scan takes less than a millisecond, and is exact.
+FLAT_UNTIL = 10_000
+# From here the graph saves more time a query than its building costs; below, the codes are scanned.
+GRAPH_FROM = 40_000
+
+# HNSW's links a node and beam while building: 16 links need twice the beam of a search, a narrower
+# building beam half as much again, and neither saves a tenth of the bytes.
+LINKS = 32
+BUILD_BEAM = 200
+# A graph keeps its removed nodes as way marks; past this share it is built anew without them.
+WAY_MARKS = 0.2
+
+_ROW = 2.3  # one stored vector read and scored
+_CODE = 0.0125  # one code scored in a scan of all
+_CODE_PICKED = 0.025  # one code scored among others that are passed over
+_PASSED = 0.001  # one code passed over
+_STEP = 3.2  # one node of the beam, its neighbours scored
+
+Way = Literal["rows", "codes", "graph"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a base needs to keep its recall, found out by trying when it is built.
+
+    beam_10, beam_100: HNSW's efSearch for the best 10 and 100. refine_10, refine_100: how many of a code
+    scan's best are scored again by their stored vectors. recall: the target that these reach.
+    """
+
+    recall: float
+    refine_10: int
+    refine_100: int
+    beam_10: int = 0
+    beam_100: int = 0
+
+    @classmethod
+    def read(cls, stored: dict[str, float]) -> Self:
+        """As `stored` wrote it."""
+        return cls(**stored)  # type: ignore[arg-type]
+
+    def stored(self) -> dict[str, float]:
+        """For a manifest."""
+        return asdict(self)
+
+    def refine(self, k: int) -> int:
+        """Candidates of a code scan for the best k."""
+        return _between(k, self.refine_10, self.refine_100)
+
+    def beam(self, k: int, share: float = 1.0) -> int:
+        """efSearch for the best k among a share of all: that many more must be seen to keep k."""
+        return _between(k, self.beam_10, self.beam_100) + round(k / share - k)
+
+
+def way(total: int, kept: int, k: int, effort: Effort, *, graph: bool) -> Way:
+    """The cheapest way to the best k of `kept` among `total` rows. Only "rows" is exact."""
+    refined = _ROW * min(kept, effort.refine(k))
+    picked = _CODE * total if kept == total else _PASSED * total + _CODE_PICKED * kept
+    costs: dict[Way, float] = {"rows": _ROW * kept, "codes": picked + refined}
+    if graph:
+        costs["graph"] = _STEP * effort.beam(k, kept / total) + _ROW * graph_refine(k)
+    return min(costs, key=costs.__getitem__)
+
+
+def graph_refine(k: int) -> int:
+    """Candidates of the graph that are scored again: its 8-bit codes misplace few, and not far."""
+    return k + max(10, k // 4)
+
+
+def _between(k: int, at_10: int, at_100: int) -> int:
+    """On the line through both measured points; below 10 as at 10."""
+    return at_10 + max(0, round((k - 10) * (at_100 - at_10) / 90))
