@@ -70,7 +70,7 @@ def test_each_heavy_library_has_one_home() -> None:
             if len(words) > 1 and words[0] in ("import", "from") and words[1].split(".")[0] in homes:
                 homes[words[1].split(".")[0]].add(path.relative_to(root).as_posix())
     assert homes == {
-        "faiss": {"index/faiss_index.py"},
+        "faiss": {"index/segment.py"},
         "tantivy": {"index/lexical.py"},
         "torch": {"embed/export.py"},
         "sentence_transformers": {"embed/export.py"},

@@ -79,5 +79,5 @@ def graph_refine(k: int) -> int:
 
 
 def _between(k: int, at_10: int, at_100: int) -> int:
-    """On the line through both measured points; below 10 as at 10."""
-    return at_10 + max(0, round((k - 10) * (at_100 - at_10) / 90))
+    """On the line through both measured points, but never fewer than are asked for; below 10 as at 10."""
+    return max(k, at_10 + max(0, round((k - 10) * (at_100 - at_10) / 90)))

@@ -83,6 +83,7 @@ class Base:
             scores, rows = self._flat.search(vector[None], k, params=_picking(keep, kept))
             return rows[0], scores[0], True
         assert self.effort is not None
+        rows = np.empty(0, np.int64)
         chosen = way(len(self), kept, k, self.effort, graph=self.has_graph)
         if chosen == "graph":
             rows = self.walk(vector, self.effort.beam(k, kept / len(self)))
@@ -93,7 +94,7 @@ class Base:
                 chosen = "codes"
         if chosen == "codes":
             rows = self.scan(vector, min(kept, self.effort.refine(k)), keep, kept)
-        elif chosen == "rows":
+        if chosen == "rows" or len(rows) < k:
             rows = np.flatnonzero(keep)
         return rows, self.score(vector, rows), len(rows) == kept
 
