@@ -1,25 +1,14 @@
-"""Attributes of documents: checked, stored one row each, and filtered in SQL."""
+"""Attributes of documents: checked, and stored one row each."""
 
 import math
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select
-
-from kb.catalog.schema import attributes, contents
 from kb.errors import InvalidInput
-from kb.types import Attributes, AttributeValue, Comparison, Compound, Filter, is_unicode
+from kb.types import Attributes, AttributeValue, is_unicode
 
 # The limits of the OpenAI file-attribute contract.
 _MAX_KEYS, _MAX_KEY, _MAX_TEXT = 16, 64, 512
-
-_ORDER: dict[str, Callable[[Any, Any], Any]] = {
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
 
 
 def checked(given: Mapping[str, object], *, at: str = "attributes") -> Attributes:
@@ -52,28 +41,6 @@ def attribute_rows(kb_id: str, content_id: str, given: Attributes) -> list[dict[
         row: dict[str, Any] = {"content_id": content_id, "key": key, "kb_id": kb_id}
         rows.append({**row, "text": None, "number": None, "flag": None, _column(value): value})
     return rows
-
-
-def satisfies(kb_id: str, where: Filter) -> ColumnElement[bool]:
-    """A condition on `contents` that holds for the documents a filter keeps."""
-    if isinstance(where, Compound):
-        parts = [satisfies(kb_id, part) for part in where.filters]
-        return and_(*parts) if where.type == "and" else or_(*parts)
-    if where.type in ("ne", "nin"):
-        return contents.c.id.not_in(_holding(kb_id, where))
-    return contents.c.id.in_(_holding(kb_id, where))
-
-
-def _holding(kb_id: str, where: Comparison) -> Any:
-    values = where.value if isinstance(where.value, tuple) else (where.value,)
-    if where.type in _ORDER:
-        (value,) = values
-        matches = _ORDER[where.type](attributes.c[_column(value)], value)
-    else:
-        matches = or_(*(attributes.c[_column(value)] == value for value in values))
-    return select(attributes.c.content_id).where(
-        attributes.c.kb_id == kb_id, attributes.c.key == where.key, matches
-    )
 
 
 def _column(value: AttributeValue) -> str:

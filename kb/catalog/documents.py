@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Row, Select, bindparam, func, select
 
-from kb.catalog.attributes import satisfies
 from kb.catalog.database import Database
 from kb.catalog.schema import chunks, contents, failures, sources, versions
 from kb.errors import InvalidInput, NotFound
-from kb.types import Attributes, Content, Failure, Filter, Hit, Ids
+from kb.types import Attributes, Content, Failure, Hit
 
 _HITS = (
     select(
@@ -81,17 +79,6 @@ class Documents:
                 f"start and end must satisfy 0 <= start <= end <= {row.characters}", param="start"
             )
         return str(row.text)[start:stop]
-
-    def matching(self, kb_id: str, where: Filter) -> Ids:
-        """Ids of the chunks whose documents a filter keeps, ascending."""
-        kept = select(contents.c.id).where(contents.c.kb_id == kb_id, satisfies(kb_id, where))
-        query = (
-            select(chunks.c.id)
-            .where(chunks.c.kb_id == kb_id, chunks.c.content_id.in_(kept))
-            .order_by(chunks.c.id)
-        )
-        with self._database.read() as connection:
-            return np.fromiter(connection.scalars(query), np.int64)
 
     def hits(
         self, ids: Sequence[int], scores: Sequence[float], parts: Mapping[str, Sequence[float]]

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
 from kb.catalog.database import Database
-from kb.catalog.schema import changes, chunks, vectors
+from kb.catalog.schema import changes, chunks, contents, vectors
 from kb.catalog.store import stored_rows
-from kb.types import Ids, StoredVectors
+from kb.types import Attributes, Ids, StoredVectors
 
 # Chunks read at once while an index follows: 12 MB of vectors, a few thousand texts.
 _STEP = 8192
@@ -26,6 +26,20 @@ class Step:
     vectors: StoredVectors
     texts: list[str]
     remove: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentStep:
+    """Documents that are new or whose attributes changed, up to and including `seq`, and those gone.
+
+    A document is known by the first of its chunks, whose numbers follow each other. attributes: by row.
+    """
+
+    seq: int
+    first: Ids
+    count: Ids
+    attributes: list[Attributes]
+    gone: Ids
 
 
 class Feed:
@@ -63,21 +77,25 @@ class Feed:
                 gone = [
                     np.arange(row.first_chunk, row.last_chunk + 1) for row in found[:taken] if not row.added
                 ]
-                # One range read for all: ids between them that belong elsewhere are dropped below.
+                # What was added earlier and comes again for its attributes is nothing new.
                 rows = (
                     connection.execute(
                         select(chunks.c.id, chunks.c.context, chunks.c.text, vectors.c.vector)
+                        .select_from(changes)
+                        .join(chunks, chunks.c.id.between(changes.c.first_chunk, changes.c.last_chunk))
                         .join(vectors, (vectors.c.text_hash == chunks.c.text_hash))
                         .where(
                             vectors.c.fingerprint == fingerprint,
                             chunks.c.kb_id == kb_id,
-                            chunks.c.id.between(added[0].first_chunk, added[-1].last_chunk),
+                            *_among_changes(kb_id, found[0].seq, seq),
                         )
                         .order_by(chunks.c.id)
                     ).all()
                     if added
                     else []
                 )
+            # A chunk comes twice where it is new and its attributes changed since.
+            rows = [row for at, row in enumerate(rows) if not at or row.id != rows[at - 1].id]
             yield Step(
                 seq=seq,
                 add=np.array([row.id for row in rows], np.int64),
@@ -85,3 +103,39 @@ class Feed:
                 texts=[row.context + row.text for row in rows],
                 remove=np.concatenate([np.empty(0, np.int64), *gone]),
             )
+
+    def documents_after(self, kb_id: str, seq: int) -> DocumentStep:
+        """What became of the documents behind `seq`, in one step."""
+        first, last = func.min(chunks.c.id).label("first"), func.max(chunks.c.id).label("last")
+        spans = select(chunks.c.content_id, first, last).group_by(chunks.c.content_id)
+        with self._database.read() as connection:
+            head = connection.scalar(_HEAD, {"kb_id": kb_id}) or 0
+            gone: list[int] = []
+            if seq:
+                spans = (
+                    spans.select_from(changes)
+                    .join(chunks, chunks.c.id.between(changes.c.first_chunk, changes.c.last_chunk))
+                    .where(*_among_changes(kb_id, seq + 1, head))
+                )
+                removed = select(changes.c.first_chunk).where(
+                    changes.c.kb_id == kb_id, changes.c.seq > seq, changes.c.added.is_(False)
+                )
+                gone = list(connection.scalars(removed))
+            grouped = spans.where(chunks.c.kb_id == kb_id).subquery()
+            found = connection.execute(
+                select(grouped.c.first, grouped.c.last, contents.c.attributes).join(
+                    contents, contents.c.id == grouped.c.content_id
+                )
+            ).all()
+        return DocumentStep(
+            seq=head,
+            first=np.array([row.first for row in found], np.int64),
+            count=np.array([row.last - row.first + 1 for row in found], np.int64),
+            attributes=[row.attributes for row in found],
+            gone=np.array(gone, np.int64),
+        )
+
+
+def _among_changes(kb_id: str, first: int, last: int) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on `changes`: additions numbered first to last."""
+    return (changes.c.kb_id == kb_id, changes.c.seq.between(first, last), changes.c.added.is_(True))

@@ -143,13 +143,15 @@ class Store:
             connection.execute(update(contents).where(contents.c.id == content_id).values(uri=uri))
 
     def set_attributes(self, kb_id: str, given: Mapping[str, Attributes]) -> None:
-        """Replace the attributes of documents, by content id."""
+        """Replace the attributes of documents, by content id; the feed names their chunks again."""
         with self._database.write() as connection:
             for content_id, new in given.items():
                 connection.execute(
                     update(contents).where(contents.c.id == content_id).values(attributes=dict(new))
                 )
                 _set_attributes(connection, kb_id, content_id, new)
+                if span := _chunk_range(connection, content_id):
+                    self._log(connection, kb_id, True, *span)
 
     def remove(self, kb_id: str, content_ids: Sequence[str]) -> None:
         """Delete documents with every version, text and vector that nothing else holds; leaves receipts."""
@@ -252,20 +254,25 @@ class Store:
     def _drop_chunks(self, connection: Connection, kb_id: str, content_id: str) -> set[bytes]:
         """Take a document's visible version out of sight; returns the hashes of its texts."""
         mine = chunks.c.content_id == content_id
-        first, last = connection.execute(
-            select(func.min(chunks.c.id), func.max(chunks.c.id)).where(mine)
-        ).one()
-        if first is None:
+        span = _chunk_range(connection, content_id)
+        if span is None:
             return set()
         hashes = set(connection.scalars(select(chunks.c.text_hash).where(mine)))
         connection.execute(delete(chunks).where(mine))
-        self._log(connection, kb_id, False, first, last)
+        self._log(connection, kb_id, False, *span)
         return hashes
 
     def _log(self, connection: Connection, kb_id: str, added: bool, first: int, last: int) -> None:
         seq = self._database.next_numbers(connection, "change", 1)
         row = {"seq": seq, "kb_id": kb_id, "added": added, "first_chunk": first, "last_chunk": last}
         connection.execute(insert(changes).values(row))
+
+
+def _chunk_range(connection: Connection, content_id: str) -> tuple[int, int] | None:
+    """The first and last chunk of a document's visible version; the numbers between are its own too."""
+    query = select(func.min(chunks.c.id), func.max(chunks.c.id)).where(chunks.c.content_id == content_id)
+    first, last = connection.execute(query).one()
+    return None if first is None else (first, last)
 
 
 def unused() -> ColumnElement[bool]:

@@ -10,7 +10,7 @@ from kb.catalog.documents import Documents
 from kb.errors import InvalidInput
 from kb.search.fuse import fuse
 from kb.search.live import LiveIndexes
-from kb.types import Allowed, Filter, Ids, KnowledgeBase, Mode, SearchResult, Vectors, is_unicode
+from kb.types import Filter, Ids, KnowledgeBase, Mode, SearchResult, Vectors, is_unicode
 
 MAX_TOP_K = 1000
 MAX_QUERY = 8192
@@ -92,7 +92,7 @@ class SearchCore:
     ) -> _Candidates:
         live = self._live(kb)
         live.catch_up()
-        allow = None if where is None else Allowed.only(self._documents.matching(kb.id, where))
+        allow = None if where is None else live.columns.allowed(where)
         clock.lap("follow")
         if vector is None:
             lexical = live.lexical.search(query, depth, allow=allow)

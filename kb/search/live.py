@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kb.catalog.feed import Feed
 from kb.protocols import LexicalIndex, VectorIndex
+from kb.search.columns import AttributeColumns
 from kb.types import KnowledgeBase
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class LiveIndexes:
         self._feed = feed
         self.vectors = vectors
         self.lexical = lexical
+        self.columns = AttributeColumns(kb.id, feed)
         self._later = later
         self._applying = threading.Lock()
         self._checkpointing = threading.Lock()

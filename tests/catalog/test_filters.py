@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies
 
 from kb.catalog.attributes import checked
 from kb.errors import InvalidInput
+from kb.search.columns import AttributeColumns
 from kb.search.filters import parse_filter
 from kb.types import Comparison, Compound, Filter
 
@@ -113,7 +114,9 @@ def test_matching_agrees_with_plain_python(
         expected = [
             3 * number + at for number, kept in enumerate(documents) if keeps(where, kept) for at in (1, 2)
         ]
-        assert shelf.catalog.documents.matching(shelf.kb.id, where).tolist() == expected, given_
+        assert AttributeColumns(shelf.kb.id, shelf.catalog.feed).allowed(where).ids().tolist() == expected, (
+            given_
+        )
     shelf.catalog.close()
 
 
@@ -139,7 +142,7 @@ def test_numbers_booleans_strings_and_missing_keys_are_told_apart(
     """1 is not True and not "1"; a document without the key satisfies only the negations."""
     for uri, attributes in (("one", {"n": 1}), ("true", {"n": True}), ("text", {"n": "1"}), ("none", {})):
         shelf.put(shelf.version(uri, "text", attributes))
-    ids = shelf.catalog.documents.matching(shelf.kb.id, parse_filter(where)).tolist()
+    ids = AttributeColumns(shelf.kb.id, shelf.catalog.feed).allowed(parse_filter(where)).ids().tolist()
     assert [shelf.hits(ids)[number].uri for number in ids] == expected
 
 
@@ -175,3 +178,31 @@ def test_attributes_at_the_limits_come_back_as_they_went_in(shelf: Any) -> None:
     shelf.put(shelf.version("a", "text", dict(checked(given_))))
     assert shelf.content("a").attributes == given_
     assert shelf.content("a").attributes["b"] is False
+
+
+def test_columns_follow_what_changes(make_shelf: Callable[..., Any], tmp_path: Any) -> None:
+    """After any commit, removal or change of attributes the same columns answer as new ones would."""
+    shelf = make_shelf(tmp_path)
+    columns = AttributeColumns(shelf.kb.id, shelf.catalog.feed)
+    red = parse_filter({"type": "eq", "key": "colour", "value": "red"})
+    late = parse_filter({"type": "gte", "key": "day", "value": "2024-02-01"})
+
+    def kept(where: Filter) -> list[str]:
+        found = columns.allowed(where)
+        fresh = AttributeColumns(shelf.kb.id, shelf.catalog.feed).allowed(where)
+        assert found.chunks.tolist() == fresh.chunks.tolist()
+        assert found.mask.tolist() == fresh.mask.tolist()
+        return sorted({hit.uri for hit in shelf.hits(found.ids().tolist()).values()})
+
+    assert kept(red) == []
+    shelf.put(shelf.version("a", "one\ntwo", {"colour": "red", "day": "2024-01-31"}))
+    shelf.put(shelf.version("b", "three", {"day": "2024-02-01"}))
+    assert (kept(red), kept(late)) == (["a"], ["b"])
+    shelf.put(shelf.version("a", "one\ntwo\nfour", {"colour": "blue"}))
+    assert (kept(red), kept(late)) == ([], ["b"])
+    shelf.catalog.store.set_attributes(shelf.kb.id, {shelf.content("b").id: {"colour": "red", "size": 3}})
+    assert (kept(red), kept(late)) == (["b"], [])
+    shelf.put(shelf.version("c", "five", {"colour": "red", "day": "2025-01-01"}))
+    shelf.catalog.store.remove(shelf.kb.id, [shelf.content("b").id])
+    assert (kept(red), kept(late)) == (["c"], ["c"])
+    shelf.catalog.close()

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from kb.catalog import store as store_module
 from kb.catalog.store import VectorsMissing, pack_vectors, text_hash, unpack_vectors
 from kb.errors import InvalidInput, NotFound, StorageFull
+from kb.search.columns import AttributeColumns
 from kb.types import Failure
 
 
@@ -245,7 +246,7 @@ def test_attributes_are_replaced_as_a_whole(shelf: Any) -> None:
     assert shelf.hits([1])[1].attributes == {"both": "y", "new": True}
     for key, value, expected in (("both", "y", [1]), ("both", "x", []), ("old", 1, []), ("new", True, [1])):
         where = parse_filter({"type": "eq", "key": key, "value": value})
-        assert shelf.catalog.documents.matching(shelf.kb.id, where).tolist() == expected
+        assert AttributeColumns(shelf.kb.id, shelf.catalog.feed).allowed(where).ids().tolist() == expected
     shelf.catalog.store.set_attributes(shelf.kb.id, {shelf.content("a").id: {}})
     assert (shelf.content("a").attributes, shelf.rows("attributes")) == ({}, [])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kb.errors import InvalidInput, NotFound
+from kb.search.columns import AttributeColumns
 from kb.search.core import MAX_QUERY
 from kb.search.filters import parse_filter
 from kb.search.fuse import fuse
@@ -149,7 +150,7 @@ def test_models_are_not_mixed(words: Any, shelf: Any) -> None:
 def test_a_filter_never_costs_places(words: Any, shelf: Any, mode: Any, where: dict[str, Any]) -> None:
     """All that match come back, up to top_k; nothing else does."""
     fill(shelf)
-    kept = set(words.catalog.documents.matching(shelf.kb.id, parse_filter(where)).tolist())
+    kept = set(AttributeColumns(shelf.kb.id, words.catalog.feed).allowed(parse_filter(where)).ids().tolist())
     query = " ".join(TOPICS)
     everything = words.search(query, ["shelf"], top_k=1000, mode=mode, where=parse_filter(where)).hits
     assert {hit.chunk_id for hit in everything} == kept

@@ -61,7 +61,9 @@ def test_damage_to_the_catalog_is_found_and_left(words: Any, shelf: Any, sql: st
     assert kinds(words, repair=True) == (found, found)
 
 
-@pytest.mark.parametrize("name", ["*.flat", "*.rows", "*.ids", "MANIFEST.json", "lexical/*.idx", "lexical/SEQ"])
+@pytest.mark.parametrize(
+    "name", ["*.flat", "*.rows", "*.ids", "MANIFEST.json", "lexical/*.idx", "lexical/SEQ"]
+)
 def test_a_flipped_byte_in_an_index_is_found_and_repaired(words: Any, shelf: Any, name: str) -> None:
     """Every document is found again."""
     path = next((words.settings.indexes_dir / shelf.kb.id).glob(name))
