@@ -75,6 +75,9 @@ class VectorIndex(Protocol):
     def adopt(self) -> None:
         """Take over the checkpoint that another process made, if there is a newer one."""
 
+    def close(self) -> None:
+        """A checkpoint under way is given up: it raises Interrupted."""
+
 
 class LexicalIndex(Protocol):
     """BM25 over the live chunks of one knowledge base."""

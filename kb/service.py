@@ -82,7 +82,9 @@ class Service:
 
     def close(self) -> None:
         """Release files and connections. What was acknowledged is on the disk already."""
-        self._background.shutdown(cancel_futures=True)
+        for live in self._indexes.values():
+            live.vectors.close()
+        self._background.shutdown()
         self.catalog.close()
 
     # Knowledge bases
@@ -183,7 +185,10 @@ class Service:
             attributes=attributes,
             progress=progress or (lambda done, total, embedded: None),
         )
-        self._live(kb).catch_up()
+        live = self._live(kb)
+        live.catch_up()
+        # Who called may close at once: the next start should find the index written.
+        live.settle()
         return report
 
     def submit(self, kb: str, files: Sequence[JobFile]) -> Job:

@@ -61,3 +61,6 @@ class ExactIndex:
 
     def adopt(self) -> None:
         """Nobody else has it."""
+
+    def close(self) -> None:
+        """Nothing is under way."""

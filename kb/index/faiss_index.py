@@ -121,6 +121,7 @@ class FaissIndex:
         self._dim = dim
         self._recall = recall
         self._changing = threading.Lock()
+        self._stopped = threading.Event()
         self._places: _Places | None = None
         self._state = self._empty()
         for attempt in ("first", "last"):
@@ -219,6 +220,9 @@ class FaissIndex:
         except (Timeout, FileNotFoundError):
             return
 
+    def close(self) -> None:
+        self._stopped.set()
+
     def _take_over(self) -> None:
         with suppress(FileNotFoundError, IndexCorrupt):
             base = self._state.base
@@ -229,7 +233,14 @@ class FaissIndex:
         name = uuid4().hex
         rows = next_rows(state.base, state.base_live, state.tail, state.tail_ids, state.tail_live)
         files, effort = write(
-            self._folder, name, rows.ids, rows.blocks, self._dim, grown=rows.grown, recall=self._recall
+            self._folder,
+            name,
+            rows.ids,
+            rows.blocks,
+            self._dim,
+            grown=rows.grown,
+            recall=self._recall,
+            stopped=self._stopped,
         )
         for path in files:
             sync(path)

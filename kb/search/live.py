@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 from kb.catalog.feed import Feed
+from kb.errors import Interrupted
 from kb.protocols import LexicalIndex, VectorIndex
 from kb.search.columns import AttributeColumns
 from kb.types import KnowledgeBase
@@ -55,11 +56,18 @@ class LiveIndexes:
         if self.vectors.wants_checkpoint and self._checkpointing.acquire(blocking=False):
             self._later(self._checkpoint)
 
+    def settle(self) -> None:
+        """Wait until no checkpoint is under way."""
+        with self._checkpointing:
+            return
+
     def _checkpoint(self) -> None:
         try:
             self.vectors.adopt()
             if self.vectors.wants_checkpoint:
                 self.vectors.checkpoint()
+        except Interrupted:
+            log.info("the index of %s is written at the next start", self._kb.name)
         except OSError as error:
             # A full disk, say: everything is in the catalog and in memory, and the next change tries again.
             log.error("the index of %s could not be written: %s", self._kb.name, error)

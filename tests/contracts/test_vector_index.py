@@ -12,7 +12,7 @@ from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 import kb.index.faiss_index as faiss_index
-from kb.errors import DimensionMismatch, ModelMismatch
+from kb.errors import DimensionMismatch, Interrupted, ModelMismatch
 from kb.index.exact import ExactIndex
 from kb.index.faiss_index import FaissIndex
 from kb.types import Allowed, Neighbours
@@ -481,3 +481,16 @@ def test_any_history_gives_the_oracles_answers(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(faiss_index, "_SMALL_TAIL", faiss_index._SMALL_TAIL)
     machine = type("Histories", (Histories,), {"folder": tmp_path})
     run_state_machine_as_test(machine, settings=settings(max_examples=30, stateful_step_count=25))
+
+
+def test_a_checkpoint_is_given_up_when_the_index_is_closed(tmp_path: Path) -> None:
+    """It raises Interrupted, nothing is switched, and the next process starts from what was there."""
+    index = on_faiss(tmp_path)
+    index.apply(1, ids(1), rows(1), NONE)
+    index.checkpoint()
+    index.apply(2, ids(2), rows(1, 2), NONE)
+    index.close()
+    with pytest.raises(Interrupted):
+        index.checkpoint()
+    assert (index.seq, index.ids().tolist()) == (2, [1, 2])
+    assert (on_faiss(tmp_path).seq, on_faiss(tmp_path).ids().tolist()) == (1, [1])
