@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from uuid6 import uuid7
 
 from kb.catalog import schema
-from kb.catalog.prepared import Prepared
+from kb.catalog.prepared import Commits, Prepared, Remembered
 from kb.errors import StorageFull
 
 # Before 3.51.3 two connections that write and checkpoint at the same instant could corrupt a WAL
@@ -49,6 +49,7 @@ class Database:
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        self._commits = Commits(self.engine)
         self._migrate()
 
     @contextmanager
@@ -60,6 +61,11 @@ class Database:
     def prepare(self, statement: Select[Any]) -> Prepared:
         """A select that is run often, and whose rows are few."""
         return Prepared(self.engine, statement)
+
+    def remember(self, statement: Select[Any]) -> Prepared | Remembered:
+        """A select that is run far more often than anything is written; rows are as of the call, as ever."""
+        prepared = self.prepare(statement)
+        return Remembered(prepared, self._commits) if self._sqlite else prepared
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -87,6 +93,7 @@ class Database:
 
     def close(self) -> None:
         """Release all connections."""
+        self._commits.close()
         self.engine.dispose()
 
     def _migrate(self) -> None:

@@ -47,7 +47,7 @@ class Feed:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._head = database.prepare(_HEAD)
+        self._head = database.remember(_HEAD)
 
     def head(self, kb_id: str) -> int:
         """The newest change number of a knowledge base; 0 where nothing happened yet."""

@@ -25,7 +25,7 @@ class KnowledgeBases:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._named = database.prepare(_NAMED)
+        self._named = database.remember(_NAMED)
 
     def create(
         self,
