@@ -1,10 +1,11 @@
 """What the routes ask of a request: the service, a checked body, a thread to work in."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
@@ -20,6 +21,22 @@ _SMALL = 65_536
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+
+
+class Direct(APIRoute):
+    """A route that calls its function with the request and the strings of its path, and nothing else.
+
+    For a search, which has no dependencies to solve: it saves a third of the framework's time.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As FastAPI asks for it."""
+
+        async def handle(request: Request) -> Response:
+            answer: Response = await self.endpoint(request=request, **request.path_params)
+            return answer
+
+        return handle
 
 
 def service_of(request: Request) -> Service:

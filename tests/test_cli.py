@@ -230,7 +230,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom kb.cli import app\n"
         "try: app(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'numpy', 'sqlalchemy', 'torch', 'faiss', 'onnxruntime', 'fastapi', 'tantivy'}\n"
+        "heavy = {'numpy', 'sqlalchemy', 'torch', 'faiss', 'onnxruntime', 'openvino', 'fastapi', 'tantivy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

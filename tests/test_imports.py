@@ -17,6 +17,7 @@ HEAVY = [
     "sqlalchemy",
     "alembic",
     "onnxruntime",
+    "openvino",
     "tantivy",
     "tokenizers",
     "pypdfium2",
@@ -61,7 +62,8 @@ def test_the_face_is_what_is_promised() -> None:
 def test_each_heavy_library_has_one_home() -> None:
     """FAISS, tantivy, torch and the inference runtime are each imported by one file alone."""
     homes: dict[str, set[str]] = {
-        name: set() for name in ("faiss", "tantivy", "torch", "sentence_transformers", "onnxruntime")
+        name: set()
+        for name in ("faiss", "tantivy", "torch", "sentence_transformers", "onnxruntime", "openvino")
     }
     root = Path(kb.__file__).parent
     for path in root.rglob("*.py"):
@@ -75,4 +77,5 @@ def test_each_heavy_library_has_one_home() -> None:
         "torch": {"embed/export.py"},
         "sentence_transformers": {"embed/export.py"},
         "onnxruntime": {"embed/runtime.py"},
+        "openvino": {"embed/openvino_graph.py"},
     }

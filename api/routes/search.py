@@ -6,12 +6,12 @@ from fastapi import APIRouter, Request, Response
 
 from api import answers
 from api.answers import respond
-from api.deps import body, search_thread, service_of
+from api.deps import Direct, body, search_thread, service_of
 from api.openapi import described
 from api.schemas import SearchRequest, SearchSeveralRequest
 from kb.search.filters import parse_filter
 
-routes = APIRouter(prefix="/v1", tags=["search"])
+routes = APIRouter(prefix="/v1", tags=["search"], route_class=Direct)
 
 
 @routes.post("/knowledge_bases/{kb}/search", **described(answers.SearchAnswer, takes=SearchRequest))

@@ -8,14 +8,17 @@ import shutil
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import sentence_transformers
 import torch
 
+from kb.embed import openvino_graph
 from kb.embed.folder import ExportedModel, fingerprint, sha256_of
 from kb.embed.runtime import OnnxEmbedder
+from kb.errors import ModelUnavailable
 
 # Short, long beyond any usual limit, and not English: what a wrong mask, cut or pooling would change.
 _PROBES = [
@@ -87,9 +90,24 @@ def export(source: Path, folder: Path, state: str) -> None:
             probe_texts=_PROBES,
             probe_vectors=[[float(x) for x in row] for row in vectors],
         ).write(made)
-        OnnxEmbedder(made).verify(range(len(_PROBES)))
+        OnnxEmbedder(made, runtimes=["onnxruntime"]).verify(range(len(_PROBES)))
+        if openvino_graph.installed():
+            _add_openvino(made)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
+
+
+def _add_openvino(made: Path) -> None:
+    """The same graph for OpenVINO, if that gives the model's own vectors too; else it is left out."""
+    manifest = ExportedModel.read(made)
+    try:
+        openvino_graph.convert(made)
+        files = [sha256_of(file) for file in openvino_graph.files(made)]
+        replace(manifest, openvino_sha256=files).write(made)
+        OnnxEmbedder(made, runtimes=["openvino"]).verify(range(len(_PROBES)))
+    except ModelUnavailable as error:
+        print(f"without OpenVINO: {error}", file=sys.stderr)
+        manifest.write(made)
 
 
 if __name__ == "__main__":

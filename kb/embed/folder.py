@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
@@ -21,6 +21,8 @@ _MANIFEST = "model.json"
 _DEFINING = {".json", ".safetensors", ".bin", ".txt", ".model"}
 _READY_MADE = {"onnx", "openvino"}
 _EXPORT_SECONDS = 1800
+# Counts up when an export holds something new: then it is made again, in a folder of its own.
+_FORMAT = 2
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,8 @@ log = logging.getLogger(__name__)
 class ExportedModel:
     """The manifest of one exported model; it lies beside graph.onnx and tokenizer.json.
 
-    graph_sha256 guards the graph. probe_vectors are sentence-transformers' own fp32 vectors of
+    graph_sha256 guards the graph, openvino_sha256 the files of the same graph for OpenVINO, where that was
+    installed at the export. probe_vectors are sentence-transformers' own fp32 vectors of
     probe_texts: a runtime that does not reproduce them (cosine >= 0.999) is not used.
     """
 
@@ -45,6 +48,7 @@ class ExportedModel:
     source_state: str
     probe_texts: list[str]
     probe_vectors: list[list[float]]
+    openvino_sha256: list[str] = field(default_factory=list)
 
     @staticmethod
     def read(folder: Path) -> "ExportedModel":
@@ -111,7 +115,8 @@ def exported(model: str, models_dir: Path) -> Path:
     """
     source = locate(model)
     state = _state(source)
-    folder = models_dir / f"{source.name[:40]}-{hashlib.sha256(str(source).encode()).hexdigest()[:12]}"
+    place = hashlib.sha256(f"{_FORMAT} {source}".encode()).hexdigest()[:12]
+    folder = models_dir / f"{source.name[:40]}-{place}"
     if _is_current(folder, state):
         return folder
     models_dir.mkdir(parents=True, exist_ok=True)

@@ -1,52 +1,69 @@
-"""Runs an exported model with ONNX Runtime. Knows nothing of torch."""
+"""Runs an exported model: in OpenVINO where that is faster, else in ONNX Runtime. Knows nothing of torch."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
-import onnxruntime
+from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from kb.embed import openvino_graph
 from kb.embed.folder import ExportedModel, sha256_of
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
 
-# Tokens of one batch, padding included. Larger batches fall out of the cache and gain nothing
-# (benchmarks/README.md, "Batch size").
+# Tokens of one batch in ONNX Runtime, padding included. Larger batches fall out of the cache and gain
+# nothing (benchmarks/README.md, "Batch size").
 BATCH_TOKENS = 2048
 # Texts of one batch differ by at most this factor (and 8 tokens): the rest would be computed for padding.
 _ALIKE = 1.25
 _SAME_VECTOR = 0.999
 _SHORT_PROBE = 100
 
+Runtime = Literal["openvino", "onnxruntime"]
+
+
+class _Graph(Protocol):
+    """A loaded graph. batch_tokens: of one batch, padding included. step: widths are multiples of it."""
+
+    batch_tokens: int
+    step: int
+
+    def run(self, feed: Mapping[str, NDArray[np.int64]]) -> Vectors: ...
+
+
+log = logging.getLogger(__name__)
+
 
 class OnnxEmbedder:
     """An `Embedder` over the graph that `kb.embed.export` made.
 
     Thread-safe. threads: cores one call may use; 0 lets the runtime take all.
-    Raises ModelUnavailable if the graph is damaged or does not reproduce the model's own vectors here.
+    runtimes: tried in this order until one reproduces the model's own vectors here; `runtime` tells which.
+    Raises ModelUnavailable if none does, or the graph is damaged.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 0) -> None:
-        model = ExportedModel.read(folder)
-        graph = folder / "graph.onnx"
-        if sha256_of(graph) != model.graph_sha256:
-            raise ModelUnavailable(f"{graph} is damaged; delete {folder} to export the model again")
-        self._model = model
+    def __init__(self, folder: Path, *, threads: int = 0, runtimes: Sequence[Runtime] = ()) -> None:
+        self._model = model = ExportedModel.read(folder)
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(model.max_sequence)
         self._whole_texts: Tokenizer | None = None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Its threads spin while a batch runs and not after it: the rest of a search needs the cores too.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        # A batch's scratch memory goes back after the run: the server stays small beside large ingests.
-        options.enable_mem_pattern = False
-        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         # The short ones: a start should not cost a tenth of a second more. An export tries all.
-        self.verify([at for at, text in enumerate(model.probe_texts) if len(text) < _SHORT_PROBE])
+        probes = [at for at, text in enumerate(model.probe_texts) if len(text) < _SHORT_PROBE]
+        *first, last = runtimes or fastest()
+        for self.runtime in first:
+            try:
+                self._graph = _LOADED[self.runtime](folder, model, threads)
+                self.verify(probes)
+                return
+            except ModelUnavailable as error:
+                log.warning("%s; not %s but %s is used", error, self.runtime, last)
+        self.runtime = last
+        self._graph = _LOADED[last](folder, model, threads)
+        self.verify(probes)
 
     @property
     def fingerprint(self) -> str:
@@ -77,7 +94,7 @@ class OnnxEmbedder:
     def _embed(self, texts: Sequence[str], prompt: str) -> Vectors:
         encoded = self._tokenizer.encode_batch([self._prepare(text, prompt) for text in texts])
         vectors = np.empty((len(texts), self.dim), np.float32)
-        for rows in batches([len(e.ids) for e in encoded], BATCH_TOKENS):
+        for rows in batches([len(e.ids) for e in encoded], self._graph.batch_tokens):
             vectors[rows] = self._run([encoded[row] for row in rows])
         return vectors
 
@@ -87,15 +104,10 @@ class OnnxEmbedder:
         return text.lower() if self._model.lower_case else text
 
     def _run(self, encoded: Sequence[Encoding]) -> Vectors:
-        width = max(len(e.ids) for e in encoded)
-        ids = np.full((len(encoded), width), self._model.pad_id, np.int64)
-        mask = np.zeros_like(ids)
-        for row, encoding in enumerate(encoded):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = 1
-        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        (vectors,) = self._session.run(["vectors"], {name: feed[name] for name in self._model.inputs})
-        return np.asarray(vectors, np.float32)
+        longest, step = max(len(e.ids) for e in encoded), self._graph.step
+        width = min(-(-longest // step) * step, self._model.max_sequence)
+        feed = padded(encoded, self._model.pad_id, width)
+        return self._graph.run({name: feed[name] for name in self._model.inputs})
 
     def verify(self, probes: Sequence[int]) -> None:
         """Compare with what the model itself made of its probe texts. Raises ModelUnavailable."""
@@ -106,6 +118,40 @@ class OnnxEmbedder:
             raise ModelUnavailable(
                 f"the exported graph differs from the model: cosine {cosine:.4f}, not {_SAME_VECTOR}"
             )
+
+
+def fastest() -> list[Runtime]:
+    """The runtimes for this processor, the one to prefer first."""
+    return ["openvino", "onnxruntime"] if openvino_graph.pays() else ["onnxruntime"]
+
+
+def session(folder: Path, graph_sha256: str, threads: int) -> Any:
+    """The graph in `folder` in ONNX Runtime; thread-safe. Raises ModelUnavailable if it is damaged."""
+    import onnxruntime
+
+    graph = folder / "graph.onnx"
+    if sha256_of(graph) != graph_sha256:
+        raise ModelUnavailable(f"{graph} is damaged; delete {folder} to export the model again")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Its threads spin while a batch runs and not after it: the rest of a search needs the cores too.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # A batch's scratch memory goes back after the run: the server stays small beside large ingests.
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def padded(encoded: Sequence[Encoding], pad_id: int, width: int = 0) -> dict[str, NDArray[np.int64]]:
+    """What a graph may take, by input name; each is `width` tokens wide, or as the longest text."""
+    width = max(width, *(len(e.ids) for e in encoded))
+    ids = np.full((len(encoded), width), pad_id, np.int64)
+    mask, types = np.zeros_like(ids), np.zeros_like(ids)
+    for row, encoding in enumerate(encoded):
+        ids[row, : len(encoding.ids)] = encoding.ids
+        mask[row, : len(encoding.ids)] = 1
+        types[row, : len(encoding.ids)] = encoding.type_ids
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -125,3 +171,30 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             groups.append([position])
     return groups
+
+
+def _openvino(folder: Path, model: ExportedModel, threads: int) -> _Graph:
+    if not model.openvino_sha256:
+        raise ModelUnavailable(f"{folder} was made without OpenVINO; delete it to export the model again")
+    graph = openvino_graph.files(folder)
+    if [sha256_of(file) for file in graph if file.is_file()] != model.openvino_sha256:
+        raise ModelUnavailable(f"{graph[0]} is damaged; delete {folder} to export the model again")
+    return openvino_graph.OpenVinoGraph(folder, threads)
+
+
+class _OnnxRuntimeGraph:
+    batch_tokens = BATCH_TOKENS
+    step = 1
+
+    def __init__(self, folder: Path, model: ExportedModel, threads: int) -> None:
+        self._session = session(folder, model.graph_sha256, threads)
+
+    def run(self, feed: Mapping[str, NDArray[np.int64]]) -> Vectors:
+        (vectors,) = self._session.run(["vectors"], feed)
+        return np.asarray(vectors, np.float32)
+
+
+_LOADED: dict[Runtime, Callable[[Path, ExportedModel, int], _Graph]] = {
+    "openvino": _openvino,
+    "onnxruntime": _OnnxRuntimeGraph,
+}

@@ -1,6 +1,7 @@
 """Search and contents over HTTP."""
 
 import json
+import threading
 from dataclasses import asdict
 from typing import Any
 
@@ -87,3 +88,35 @@ def test_a_span_outside_the_text_is_refused(handbook: TestClient, span: dict[str
     version = handbook.get("/v1/knowledge_bases/handbook/documents").json()["data"][0]["content_version_id"]
     answer = handbook.get(f"/v1/contents/{version}", params=span)
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, "start")
+
+
+def test_other_requests_are_answered_while_a_search_computes(
+    client: TestClient, embedder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop is free: /healthz answers before the searches that were asked before it."""
+    assert client.post("/v1/knowledge_bases", json={"name": "handbook"}).status_code == 201
+    computing, go_on = threading.Semaphore(0), threading.Event()
+    embed = embedder.embed_queries
+
+    def held(texts: list[str]) -> Any:
+        computing.release()
+        assert go_on.wait(30)
+        return embed(texts)
+
+    monkeypatch.setattr(embedder, "embed_queries", held)
+    answered: list[int] = []
+
+    def ask() -> None:
+        answered.append(client.post(SEARCH, json={"query": "pump"}).status_code)
+
+    searches = [threading.Thread(target=ask) for _ in range(3)]
+    for search in searches:
+        search.start()
+    assert computing.acquire(timeout=30)
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/v1/knowledge_bases/handbook/documents").status_code == 200
+    assert answered == []
+    go_on.set()
+    for search in searches:
+        search.join(30)
+    assert answered == [200, 200, 200]
