@@ -83,7 +83,7 @@ class Remembered:
 class Commits:
     """How SQLite tells one connection that any other one has committed (`PRAGMA data_version`).
 
-    A tenth of the cost of the shortest read. The connection is opened at first use, and writes nothing.
+    A quarter of the cost of the shortest read. The connection is opened at first use, and writes nothing.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -277,7 +277,7 @@ with Service(Settings(data, f"sqlite:///{data}/catalog.db")) as service:
     service.search("pump", ["kb"])
 heavy = {"torch", "sentence_transformers", "transformers", "onnx", "alembic.command"} & set(sys.modules)
 assert not heavy, heavy
-assert {"faiss", "tantivy"} <= set(sys.modules)
+assert "tantivy" in sys.modules
 assert len({"onnxruntime", "openvino"} & set(sys.modules)) == 1
 # OpenVINO reports its import to a web analytics service, unless it is kept from it.
 assert "openvino_telemetry" not in sys.modules
