@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -93,8 +94,9 @@ class Gated:
 
     def close(self) -> None:
         """End it."""
-        for work in ("search", "list", "job"):
-            self.tell(f"open {work}")
+        if self.process.poll() is None:
+            for work in ("search", "list", "job"):
+                self.tell(f"open {work}")
         self.client.close()
         self.process.terminate()
         self.process.wait(20)
@@ -255,3 +257,16 @@ def test_those_who_wait_for_their_documents_are_bounded(gated: Gated, until: Cal
     until(lambda: len(gated.client.get(DOCUMENTS).json()["data"]) == 3)
     names = {one["uri"] for one in gated.client.get(DOCUMENTS).json()["data"]}
     assert names == {"a", "c", "g"}
+
+
+def test_a_stop_lets_those_go_who_wait_for_their_documents(gated: Gated, until: Callable[..., Any]) -> None:
+    """They hear at once that their documents are accepted, and the server does not wait for them."""
+    gated.hold("job")
+    one = {"documents": [{"name": "a", "text": "b"}]}
+    waiting = gated.send("POST", f"{DOCUMENTS}?wait=true", json.dumps(one).encode())
+    gated.next("job")
+    until(lambda: gated.state()["waits"] == 1)
+    gated.process.send_signal(signal.SIGTERM)
+    assert status(waiting) == 202
+    gated.tell("open job")
+    gated.process.wait(20)
