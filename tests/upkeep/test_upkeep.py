@@ -1,6 +1,7 @@
 """Check, repair, backup and restore: damage is made for real, and found."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
