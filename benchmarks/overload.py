@@ -75,6 +75,8 @@ async def _load(server: Server, connections: int, seconds: float, *, patient: bo
 async def _client(server: Server, number: int, stop: float, patient: bool, seen: Seen) -> None:
     """One keep-alive connection that asks until `stop`; the seed of its pauses is its number."""
     chance = random.Random(number)
+    # They come within a second, as they later come again.
+    await asyncio.sleep(chance.random())
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     body = json.dumps({"query": QUERIES[number % len(QUERIES)]}).encode()
     while time.perf_counter() < stop:

@@ -27,7 +27,7 @@ def summary(run: "Run", clients: int, kbs: int, workers: int) -> str:
     quarters = [_at(run, part / 4) for part in (1, 2, 3, 4)]
     for label, name in (("of all, shared pages once (PSS)", "pss"), ("largest process (RSS)", "largest")):
         lines.append(f"| {label} | " + " | ".join(f"{getattr(one, name):.0f}" for one in quarters) + " |")
-    lines += ["", f"growth over the second half (PSS, regression): {growth_mb(run):+.1f} MB", ""]
+    lines += ["", f"growth over the undisturbed half (PSS, regression): {growth_mb(run):+.1f} MB", ""]
     lines += [f"- {how} at {at - run.start:.0f} s: {end - at:.1f} s" for how, at, end in run.calm.windows]
     lines += [f"- {what}: {count}" for what, count in sorted(ledger.counts.items())]
     lines += ["", f"violations: {ledger.violated}", *(f"- {what}" for what in ledger.violations)]
@@ -35,8 +35,8 @@ def summary(run: "Run", clients: int, kbs: int, workers: int) -> str:
 
 
 def growth_mb(run: "Run") -> float:
-    """What the regression line through the second half's memory gains from its start to its end."""
-    middle = (run.start + run.end) / 2
+    """What the regression line through the memory of the undisturbed half gains from its start to its end."""
+    middle = max([(run.start + run.end) / 2, *(end for _, _, end in run.calm.windows)])
     late = [sample for sample in run.memory if sample.at > middle]
     if len(late) < 2:
         return 0.0

@@ -106,6 +106,20 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(
         assert found(processes, "pump") == ["pump.txt"]
 
 
+def test_what_the_command_line_takes_in_is_found_by_every_process(
+    processes: Processes, settings: Any, folder: Path
+) -> None:
+    """`kb ingest` beside the running server: the next search of any process finds it, or no longer does."""
+    command = [sys.executable, "-m", "kb.cli", "ingest", str(folder), "--kb", "k", "--data-dir"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    (folder / "kiln.txt").write_text("The kiln is emptied by hand.")
+    for inside in (["kiln.txt"], []):
+        subprocess.run([*command, str(settings.data_dir)], env=environment, check=True)
+        assert [found(processes, "kiln") for _ in range(8)] == [inside] * 8
+        (folder / "kiln.txt").unlink(missing_ok=True)
+        (folder / "other.txt").write_text("A loom.")
+
+
 def test_server_processes_end_with_their_parent(processes: Processes, until: Callable[..., Any]) -> None:
     """A killed parent leaves none behind that would hold the port and the jobs."""
     put(processes, "valve")
