@@ -57,8 +57,9 @@ class JobRunner:
     def wait(self, job_id: str) -> Job:
         """Block until a job is done, whichever process does it."""
         self.notify()
-        with self._finished:
-            while (job := self._jobs.get(job_id)).finished_at is None and not self._stopping:
+        while (job := self._jobs.get(job_id)).finished_at is None and not self._stopping:
+            # An end that comes between the two is seen at the next look.
+            with self._finished:
                 self._finished.wait(_LOOK_SECONDS)
         return job
 

@@ -1,7 +1,7 @@
-"""The `kb` command with a bug in it: python faulty_server.py BUG ARGUMENT…
+"""The `kb` command, altered: python altered_server.py ALTERATION ARGUMENT…
 
-Server processes are spawned from this file, so that they have the bug too. That a soak ends red on each of
-these is what makes a green one worth something.
+Server processes are spawned from this file, so that they are altered too. All but one are bugs: that a soak
+ends red on each of them is what makes a green one worth something.
 """
 
 import sys
@@ -11,11 +11,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kb.catalog.store import Store
+from kb.index import faiss_index
 from kb.search.live import LiveIndexes
 from kb.service import Service
 
 # Whoever gets it is the deaf one.
 _held = FileLock(Path(sys.argv[sys.argv.index("--data-dir") + 1]) / "deaf.lock")
+
+
+def eager_checkpoints() -> None:
+    """No bug: a base is rewritten after every few changes, which else takes thousands."""
+    faiss_index._SMALL_TAIL = 4
 
 
 def wrong_index() -> None:
@@ -71,7 +77,8 @@ def slipped_span() -> None:
     Service.text = lambda self, version, start=0, end=None: real(self, version, start + 1, end)  # type: ignore[method-assign]
 
 
-BUGS = {
+ALTERATIONS = {
+    "eager-checkpoints": eager_checkpoints,
     "wrong-index": wrong_index,
     "deaf-process": deaf_process,
     "lost-deletion": lost_deletion,
@@ -79,7 +86,7 @@ BUGS = {
 }
 
 # At import: a spawned process imports this file, under another name, with the arguments of its parent.
-BUGS[sys.argv[1]]()
+ALTERATIONS[sys.argv[1]]()
 
 if __name__ == "__main__":
     from kb.cli import app
