@@ -89,7 +89,6 @@ class Service:
         for live in self._indexes.values():
             live.vectors.close()
         self._background.shutdown()
-        self._background.shutdown(cancel_futures=True)
         self._job_parser.close()
         self.catalog.close()
 

@@ -19,7 +19,7 @@ _HOW = ("slowly before dawn", "after the storm", "twice a year", "without noise"
 
 # The server closes a connection that is idle for five seconds; asking at that very moment proves nothing.
 _IDLE_SECONDS = 3.0
-# With sixteen clients ahead on a busy machine an ingest may take a minute; an answer that never comes is a fault.
+# Behind fifteen others on a busy machine an ingest may take a minute; what never comes is a fault.
 _TIMEOUT_SECONDS = 180
 
 
