@@ -12,15 +12,14 @@ from fastapi import FastAPI
 
 import kb
 from api import docs, errors, openapi
+from api.admission import SEARCHES_AT_ONCE, WAITING, Admission, Door
 from api.auth import Gate, Keyring
 from api.metrics import Metrics
+from api.process import end_with_parent, heeding_stops
 from api.routes import contents, documents, health, jobs, knowledge_bases, search
 from api.trace import Trace
 from kb.errors import KbError
 from kb.service import Service
-
-# Searches at work at once; they share one model, which takes waiting queries along in one batch.
-_SEARCH_THREADS = 16
 
 _DESCRIPTION = """Exact, cited search over your own documents.
 
@@ -42,14 +41,16 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with (
             Service(settings) as service,
-            ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="kb-search") as search_threads,
+            ThreadPoolExecutor(SEARCHES_AT_ONCE, thread_name_prefix="kb-search") as search_threads,
         ):
             app.state.service = service
             app.state.search_threads = search_threads
             app.state.keyring = Keyring(service.catalog.keys)
             app.state.metrics = Metrics(service.knowledge_bases)
             app.state.accepting = CapacityLimiter(documents.ACCEPTING)
-            app.state.waiting = CapacityLimiter(documents.WAITING)
+            app.state.admission = Admission(app.state.metrics.observe_refusal)
+            app.state.waiting = CapacityLimiter(WAITING)
+            app.state.probing = CapacityLimiter(1)
             app.state.cold = _is_cold(service)
             if not gc.isenabled():
                 # `kb serve` turned it off to load. What is loaded stays: looking through it again and
@@ -58,7 +59,8 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
                 gc.enable()
             service.jobs.start()
             try:
-                yield
+                with heeding_stops(service.jobs.stop_soon):
+                    yield
             finally:
                 await to_thread.run_sync(service.jobs.stop)
 
@@ -77,6 +79,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     errors.install(app)
     # The last one added is the outermost.
+    app.add_middleware(Door)
     app.add_middleware(Gate, open_to=open_to)
     app.add_middleware(Trace)
     return app
@@ -84,6 +87,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
 
 def from_environment() -> FastAPI:
     """The application of this process's environment: `kb.Settings.read`, and KB_HOST as `open_to`."""
+    end_with_parent()
     return create_app(kb.Settings.read(), open_to=os.environ.get("KB_HOST", "127.0.0.1"))
 
 

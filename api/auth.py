@@ -10,7 +10,7 @@ from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,16 +30,19 @@ class Keyring:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._exist = False
+        self._exist = keys.exist()
         self._exist_until = 0.0
+        # A thread of its own: other work may hold all the others, and must not shut searches out.
+        self._thread = CapacityLimiter(1)
         # Only digests, and only of keys that exist: their number bounds it.
         self._admitted: dict[bytes, float] = {}
 
     async def exist(self) -> bool:
         """Whether any key was made."""
         if time.monotonic() >= self._exist_until:
-            self._exist = await run_in_threadpool(self._keys.exist)
+            # Whoever comes while this one asks believes the last answer: they must not all ask at once.
             self._exist_until = time.monotonic() + _BELIEVED_SECONDS
+            self._exist = await to_thread.run_sync(self._keys.exist, limiter=self._thread)
         return self._exist
 
     async def admits(self, secret: str) -> bool:
@@ -48,7 +51,7 @@ class Keyring:
         if self._admitted.get(digest, 0.0) > time.monotonic():
             return True
         self._admitted.pop(digest, None)
-        if not await run_in_threadpool(self._keys.admits, secret):
+        if not await to_thread.run_sync(self._keys.admits, secret, limiter=self._thread):
             return False
         self._admitted[digest] = time.monotonic() + _BELIEVED_SECONDS
         return True

@@ -45,7 +45,12 @@ def service_of(request: Request) -> Service:
     return service
 
 
-Opened = Annotated[Service, Depends(service_of)]
+async def _opened(request: Request) -> Service:
+    # A plain function would be given a thread of those that may all be at work.
+    return service_of(request)
+
+
+Opened = Annotated[Service, Depends(_opened)]
 
 
 def media_type(request: Request) -> str:
@@ -67,12 +72,15 @@ async def body(request: Request, model: type[M], *, limit: int = MAX_JSON) -> M:
 
 
 def limited(request: Request, limit: int) -> Request:
-    """The same request, refusing with 413 once its body is found to be longer than `limit` bytes."""
+    """The same request, refusing with 413 once its body is found to be longer than `limit` bytes, and at
+    once with 429 while the bodies of others leave it no room."""
     message = f"the body is larger than {limit:,} bytes; send less at a time"
     refusal = ApiError(413, "too_large", message)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise refusal
+    if declared.isdecimal():
+        request.state.body.expect(int(declared))
     return Request(request.scope, _counted(request.receive, limit, refusal))
 
 
@@ -83,8 +91,12 @@ def unsupported(*accepted: str) -> ApiError:
 
 
 async def search_thread(request: Request, work: Callable[[], Response]) -> Response:
-    """Run a search in one of the threads kept for them, so that uploads and deletions never hold one up."""
-    return await asyncio.get_running_loop().run_in_executor(request.app.state.search_threads, work)
+    """Run a search in one of the threads kept for them, so that uploads and deletions never hold one up.
+
+    Raises ApiError 429 when too many wait already, and ClientDisconnect when the client leaves the line.
+    """
+    async with request.app.state.admission.searches.place(request.receive):
+        return await asyncio.get_running_loop().run_in_executor(request.app.state.search_threads, work)
 
 
 def _counted(receive: Receive, limit: int, refusal: ApiError) -> Receive:

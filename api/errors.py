@@ -36,7 +36,12 @@ _STATUS: dict[type, tuple[int, str]] = {
     StorageFull: (507, "storage_full"),
     Interrupted: (503, "stopping"),
 }
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "overloaded_error",
+}
 _CODES = {400: "bad_request", 404: "unknown_path", 405: "method_not_allowed"}
 # Faults told in one message; a thousand documents can have a thousand.
 _TOLD = 5

@@ -42,16 +42,24 @@ class Metrics:
             registry=self._registry,
             buckets=_SECONDS,
         )
+        refusals = Counter(
+            "kb_overloaded", "Requests turned away: no room.", ("work",), registry=self._registry
+        )
 
         # Finding a series by its labels costs more than counting in it, and there are few of them.
         self._request = lru_cache(1024)(requests.labels)
         self._latency = lru_cache(64)(latency.labels)
         self._stage = lru_cache(64)(stages.labels)
+        self._refusal = refusals.labels
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request. route: its template, never its path."""
         self._request(route, method if method in _METHODS else "other", status).inc()
         self._latency(route).observe(seconds)
+
+    def observe_refusal(self, work: str) -> None:
+        """Count a request that was answered 429. work: search, wait, request."""
+        self._refusal(work).inc()
 
     def observe_search(self, timings_ms: Mapping[str, float]) -> None:
         """Count the stages of a search."""

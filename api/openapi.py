@@ -18,7 +18,9 @@ _REASONS = {
     413: "The body is too large.",
     415: "The body is of another type.",
     422: "A field is at fault; `param` names it.",
+    429: "More has arrived than can be served.",
 }
+_RETRY_AFTER = {"description": "Seconds after which to come again.", "schema": {"type": "integer"}}
 _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -36,13 +38,15 @@ def described(
     """Arguments of a route's decorator that describe what it takes and gives."""
     extra: dict[str, Any] = {"requestBody": {"required": True, "content": content(takes)}} if takes else {}
     extra |= {} if needs_key else {"security": []}
-    more = (*((401,) if needs_key else ()), *((413, 415) if takes else ()))
+    more = (*((401, 429) if needs_key else ()), *((413, 415) if takes else ()))
     responses: dict[int, dict[str, Any]] = {status: {"description": gives.__doc__, "content": content(gives)}}
     for code in sorted({*errors, *more}):
         responses[code] = {
             "description": _REASONS[code],
             "content": {"application/json": _referred(answers.Error)},
         }
+    if 429 in responses:
+        responses[429]["headers"] = {"Retry-After": _RETRY_AFTER}
     return {"status_code": status, "responses": responses, "openapi_extra": extra}
 
 

@@ -62,7 +62,11 @@ class Service:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.catalog = Catalog(settings.database_url)
-        self.jobs = JobRunner(self.catalog.jobs, self._run_job, settings.data_dir / "jobs.lock")
+        # Jobs follow each other, and to start a parser takes longer than most of them.
+        self._job_parser = ParserProcess()
+        self.jobs = JobRunner(
+            self.catalog.jobs, self._run_job, self._job_parser.close, settings.data_dir / "jobs.lock"
+        )
         self._search = SearchCore(self.catalog.documents, self._embed_query, self._live)
         # One checkpoint at a time: each takes half of the cores.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="kb-checkpoint")
@@ -85,6 +89,7 @@ class Service:
         for live in self._indexes.values():
             live.vectors.close()
         self._background.shutdown()
+        self._job_parser.close()
         self.catalog.close()
 
     # Knowledge bases
@@ -345,9 +350,8 @@ class Service:
                 yield Blob(file.name, file.data), file.attributes
 
         tally = Tally()
-        with ParserProcess() as parser:
-            pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), parser, kb, source_id)
-            pipeline.run(while_wanted(), tally, lambda done, embedded: None)
+        pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), self._job_parser, kb, source_id)
+        pipeline.run(while_wanted(), tally, lambda done, embedded: None)
         self._live(kb).catch_up()
         return tally.report()
 

@@ -21,9 +21,8 @@ from kb.types import AttributeValue, Job
 MAX_UPLOAD = 100_000_000
 """Bytes of one request that carries documents."""
 
-# Uploads in memory at once, and requests that wait for their documents; more of them queue.
+# Requests whose documents are written into the catalog at once; what waits is bounded by api/admission.py.
 ACCEPTING = 4
-WAITING = 64
 
 _attributes: TypeAdapter[dict[str, AttributeValue]] = TypeAdapter(Attributes)
 
@@ -69,8 +68,11 @@ async def send_documents(
     """
     # Before a long body is read.
     await to_thread.run_sync(service.catalog.knowledge_bases.get, kb)
-    job = await _accepted(kb, request, service)
-    if wait:
+    if not wait:
+        return _answer(await _accepted(kb, request, service))
+    # The place is taken first: nobody is turned away whose documents are accepted.
+    async with request.app.state.admission.waits.place(request.receive):
+        job = await _accepted(kb, request, service)
         job = await to_thread.run_sync(service.jobs.wait, job.id, limiter=request.app.state.waiting)
     return _answer(job)
 
@@ -107,6 +109,14 @@ def list_failures(kb: str, service: Opened) -> Response:
 
 
 async def _accepted(kb: str, request: Request, service: Service) -> Job:
+    try:
+        return await _taken(kb, request, service)
+    finally:
+        # They are in the catalog, and whoever waits for them no longer holds their bytes.
+        request.state.body.release()
+
+
+async def _taken(kb: str, request: Request, service: Service) -> Job:
     kind, accepting = media_type(request), request.app.state.accepting
     if kind == "application/json":
         sent = await body(request, NewDocuments, limit=MAX_UPLOAD)

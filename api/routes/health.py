@@ -1,12 +1,15 @@
 """Health: is it alive, is it ready, how does it do."""
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import State
 
 from api import answers
 from api.answers import respond
 from api.deps import Opened
 from api.openapi import described
 from kb.errors import KbError
+from kb.service import Service
 
 routes = APIRouter(tags=["health"])
 
@@ -18,9 +21,14 @@ async def alive() -> Response:
 
 
 @routes.get("/readyz", **described(answers.Status, errors=(), needs_key=False))
-def ready(request: Request, service: Opened) -> Response:
+async def ready(request: Request, service: Opened) -> Response:
     """The catalog answers and every knowledge base is loaded; else 503. Needs no key."""
     state = request.app.state
+    # A thread of its own: it must answer also while other work holds all the others.
+    return await to_thread.run_sync(_ready, state, service, limiter=state.probing)
+
+
+def _ready(state: State, service: Service) -> Response:
     if state.cold:
         # What kept it from loading may have been mended, or deleted, since.
         try:

@@ -13,6 +13,9 @@ from kb.errors import InvalidInput
 
 # A stop waits this long for answers under way; what a client waits for in the background is a job, and safe.
 _GRACE_SECONDS = 10
+# A server process that does not answer its parent for so long hangs, and is replaced; on a machine that is
+# overloaded it may just have to wait for a core.
+_HANGS_SECONDS = 30
 
 
 def serve(
@@ -69,8 +72,11 @@ def serve(
             host=host,
             port=port,
             workers=workers,
+            # uvloop accepts one connection a turn: under load, new ones wait seconds, supervisors too.
+            loop="asyncio",
             access_log=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
+            timeout_worker_healthcheck=_HANGS_SECONDS,
         )
 
 

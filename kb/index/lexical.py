@@ -72,6 +72,9 @@ class TantivyIndex:
                 shutil.rmtree(folder)
                 folder.mkdir()
                 self._index = self._open()
+            if not (folder / _MARK).exists():
+                # An empty index is whole as well: else the next process to open it would drop it once more.
+                self._write_mark(0, {})
 
     @property
     def seq(self) -> int:
@@ -100,8 +103,7 @@ class TantivyIndex:
                     writer.add_document(document)
             writer.commit()
             writer.wait_merging_threads()
-            mark = {"analysis": _ANALYSIS, "seq": seq, "files": self._checksums(before.files)}
-            write_manifest(self._folder / _MARK, mark)
+            self._write_mark(seq, before.files)
 
     def search(self, query: str, k: int, *, allow: Allowed | None = None) -> Neighbours:
         question = self._question(query)
@@ -172,6 +174,10 @@ class TantivyIndex:
         except (FileNotFoundError, IndexCorrupt):
             return _Mark(0, {})
         return _Mark(mark["seq"], mark["files"]) if mark["analysis"] == _ANALYSIS else _Mark(0, {})
+
+    def _write_mark(self, seq: int, known: dict[str, str]) -> None:
+        mark = {"analysis": _ANALYSIS, "seq": seq, "files": self._checksums(known)}
+        write_manifest(self._folder / _MARK, mark)
 
     def _checksums(self, known: dict[str, str]) -> dict[str, str]:
         """By name. Segments are written once under names of their own: what is known is not read again."""

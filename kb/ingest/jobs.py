@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from kb.catalog.jobs import Jobs
 from kb.errors import Interrupted, KbError, ModelUnavailable, StorageFull
 from kb.types import IngestReport, Job
 
-# How soon a job is seen that another process accepted; one's own are seen at once.
-_LOOK_SECONDS = 1.0
+# How soon a job is seen that another process accepted, or its end; one's own are seen at once. A look is a
+# read of the catalog, a third of a millisecond.
+_LOOK_SECONDS = 0.1
 # How soon a job is tried again that a full disk or a missing model held up.
 _RETRY_SECONDS = 15.0
+# Without a job for so long, the parser's process is not kept for the next one.
+_REST_SECONDS = 10.0
 
 # What passes by itself; a refusal of the data (DataError, IntegrityError) does not.
 _PASSING = (StorageFull, ModelUnavailable, OSError, OperationalError)
@@ -27,12 +31,15 @@ class JobRunner:
     """Runs waiting jobs, oldest first, in one thread of one process of a data folder.
 
     run: takes the documents of one job in. A job found half done after a crash runs again: what it
-    had committed is seen to be there and costs nothing.
+    had committed is seen to be there and costs nothing. rest: called when nothing was to do for a while.
     """
 
-    def __init__(self, jobs: Jobs, run: Callable[[Job], IngestReport], lock: Path) -> None:
+    def __init__(
+        self, jobs: Jobs, run: Callable[[Job], IngestReport], rest: Callable[[], None], lock: Path
+    ) -> None:
         self._jobs = jobs
         self._run = run
+        self._rest = rest
         self._lock = FileLock(lock)
         self._wake = threading.Event()
         self._stopping = False
@@ -50,15 +57,22 @@ class JobRunner:
     def wait(self, job_id: str) -> Job:
         """Block until a job is done, whichever process does it."""
         self.notify()
-        with self._finished:
-            while (job := self._jobs.get(job_id)).finished_at is None and not self._stopping:
-                self._finished.wait(_LOOK_SECONDS / 4)
+        while (job := self._jobs.get(job_id)).finished_at is None and not self._stopping:
+            # An end that comes between the two is seen at the next look.
+            with self._finished:
+                self._finished.wait(_LOOK_SECONDS)
         return job
+
+    def stop_soon(self) -> None:
+        """Begin no other document; whoever waits for a job goes on without its end."""
+        self._stopping = True
+        self._wake.set()
+        with self._finished:
+            self._finished.notify_all()
 
     def stop(self) -> None:
         """Stop after the current job's current batch; what is not done goes on at the next start."""
-        self._stopping = True
-        self._wake.set()
+        self.stop_soon()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -70,13 +84,14 @@ class JobRunner:
     def _work(self) -> None:
         while not self._stopping:
             try:
-                with self._lock.acquire(timeout=_LOOK_SECONDS):
+                with self._lock.acquire(timeout=1.0):
                     self._work_while_leading()
             except Timeout:
                 # Another process of this data folder runs the jobs.
                 continue
 
     def _work_while_leading(self) -> None:
+        worked = time.monotonic()
         while not self._stopping:
             self._wake.clear()
             pause = _LOOK_SECONDS
@@ -85,6 +100,10 @@ class JobRunner:
             except _PASSING as error:
                 log.error("jobs wait: %s", error)
                 waiting = []
+            if waiting:
+                worked = time.monotonic()
+            elif time.monotonic() - worked > _REST_SECONDS:
+                self._rest()
             for job in waiting:
                 if not self._stopping and not self._do(job):
                     pause = _RETRY_SECONDS

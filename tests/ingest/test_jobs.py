@@ -41,7 +41,7 @@ def work(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Q
             raise error
         return IngestReport()
 
-    runner = JobRunner(queue, run, tmp_path / "jobs.lock")
+    runner = JobRunner(queue, run, lambda: None, tmp_path / "jobs.lock")
     runner._work_while_leading()
     return queue
 

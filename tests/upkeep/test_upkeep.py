@@ -1,6 +1,7 @@
 """Check, repair, backup and restore: damage is made for real, and found."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,15 @@ def test_a_repair_waits_for_no_server(tmp_path: Path) -> None:
         refused = CliRunner().invoke(app, ["fsck", "--repair", *folder])
     assert (refused.exit_code, "stop it before a repair" in refused.output) == (1, True)
     assert CliRunner().invoke(app, ["fsck", "--repair", *folder]).exit_code == 0
+
+
+def test_an_empty_knowledge_base_that_was_opened_is_whole(
+    open_service: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its index holds nothing yet: that is no damage, and the next process rebuilds nothing."""
+    first = open_service()
+    first.create_knowledge_base("empty")
+    first.follow()
+    open_service().follow()
+    assert first.check().found == ()
+    assert caplog.records == []

@@ -1,0 +1,54 @@
+"""What a server process heeds beside requests: a stop that is asked for, and the end of its parent."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+
+@contextmanager
+def heeding_stops(stop_soon: Callable[[], None]) -> Iterator[None]:
+    """Within it `stop_soon` is called as soon as a stop is asked for, before requests are waited for.
+
+    The handlers that stand there are called after it: the server's own, which let it end its connections.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        # No signal comes here; whoever started this thread ends the application itself.
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        # Not here: the thread that was interrupted may hold what it needs.
+        threading.Thread(target=stop_soon, daemon=True).start()
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number, handler in before.items():
+        if callable(handler):
+            signal.signal(number, heed)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """Have this process stop, as by SIGTERM, when the one that started it is gone.
+
+    A killed parent tells nobody: its processes would go on, holding the port and the jobs.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_outlive, args=(parent,), name="kb-parent", daemon=True).start()
+
+
+def _outlive(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
