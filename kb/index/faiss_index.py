@@ -27,6 +27,8 @@ from kb.types import Allowed, Ids, Neighbours, StoredVectors, Vectors, positions
 
 _MANIFEST = "MANIFEST.json"
 _LOCK = "checkpoint.lock"
+# Counts up when the files change their shape: an index of another format is rebuilt.
+_FORMAT = 2
 # The tail is scanned beside the base: a sixteenth of it costs a search a tenth more.
 # Below this many changes a checkpoint would save nobody anything.
 _SMALL_TAIL = 4096
@@ -245,6 +247,7 @@ class FaissIndex:
         for path in files:
             sync(path)
         manifest = {
+            "format": _FORMAT,
             "name": name,
             "seq": state.seq,
             "fingerprint": self._fingerprint,
@@ -303,6 +306,8 @@ class FaissIndex:
     def _manifest(self) -> dict[str, Any]:
         """Raises FileNotFoundError, or IndexCorrupt where it is damaged or of another embedder."""
         manifest = read_manifest(self._folder / _MANIFEST)
+        if manifest.get("format") != _FORMAT:
+            raise IndexCorrupt(f"{self._folder} was made by another version of kb")
         if (manifest["fingerprint"], manifest["dim"]) != (self._fingerprint, self._dim):
             raise IndexCorrupt(f"{self._folder} was made by another embedder")
         return manifest

@@ -13,6 +13,7 @@ import pytest
 
 from kb.index import compact, segment
 from kb.index.faiss_index import FaissIndex
+from kb.index.manifest import read_manifest, write_manifest
 
 DIM = 8
 COUNT = 20
@@ -162,6 +163,14 @@ def test_another_embedders_index_is_not_used(written: Path, fingerprint: str, di
     index.apply(7, NUMBERS[:1], np.ones((1, dim), np.float16), NONE)
     index.checkpoint()
     assert len(opened(written, fingerprint, dim)) == 1
+    assert kept(opened(written)) == EMPTY
+
+
+def test_an_index_of_another_version_is_rebuilt(written: Path) -> None:
+    """Its manifest is whole, and its files are of another shape."""
+    manifest = written / "MANIFEST.json"
+    content = read_manifest(manifest)
+    write_manifest(manifest, {name: content[name] for name in ("seq", "fingerprint", "dim", "files")})
     assert kept(opened(written)) == EMPTY
 
 
