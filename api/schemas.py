@@ -1,13 +1,15 @@
 """What callers send, checked. Limits repeat those that `kb` holds, so that OpenAPI shows them."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from kb.catalog.attributes import checked
 from kb.errors import InvalidInput
-from kb.search.core import MAX_QUERY, MAX_TOP_K
+from kb.search.core import MAX_QUERIES, MAX_QUERY
+from kb.search.filters import parse_filter
+from kb.search.shape import MAX_NEIGHBOURS, MAX_TOP_K, parse_expand
 from kb.types import AttributeValue, ChunkingPolicy, Mode
 
 MAX_KNOWLEDGE_BASES = 64
@@ -124,18 +126,40 @@ class NewDocuments(Sent):
     documents: list[NewDocument] = Field(min_length=1, max_length=MAX_DOCUMENTS)
 
 
-class SearchRequest(Sent):
-    """A question to one knowledge base."""
+# What `kb` checks itself, so that a fault names its place.
+_QUERY = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY}
+Queries = Annotated[
+    Any,
+    WithJsonSchema(
+        {"anyOf": [_QUERY, {"type": "array", "items": _QUERY, "minItems": 1, "maxItems": MAX_QUERIES}]}
+    ),
+]
+_NEIGHBOURS = {"type": "integer", "minimum": 1, "maximum": MAX_NEIGHBOURS}
+Expand = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "section"},
+                {
+                    "type": "object",
+                    "properties": {"neighbours": _NEIGHBOURS},
+                    "required": ["neighbours"],
+                    "additionalProperties": False,
+                },
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 
-    example = {
-        "query": "How is the pump started?",
-        "top_k": 3,
-        "mode": "hybrid",
-        "filters": {"type": "eq", "key": "team", "value": "operations"},
-    }
 
-    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY), AfterValidator(_not_blank)]
-    top_k: int = Field(10, ge=1, le=MAX_TOP_K, strict=True)
+class SearchOptions(Sent):
+    """What decides which passages come back."""
+
+    example = {"top_k": 3, "mode": "hybrid"}
+
+    top_k: int = Field(10, ge=1, le=MAX_TOP_K, strict=True, description="Hits, or documents with `group_by`.")
     mode: Mode = "hybrid"
     filters: dict[str, Any] | None = Field(
         None,
@@ -145,6 +169,55 @@ class SearchRequest(Sent):
     score_threshold: float | None = Field(
         None, allow_inf_nan=False, strict=True, description="Drop hits that score less."
     )
+    max_per_document: int | None = Field(
+        None, ge=1, le=MAX_TOP_K, strict=True, description="Hits of one document; 3 with `group_by`."
+    )
+    collapse_duplicates: bool = Field(
+        False,
+        strict=True,
+        description="Passages that say the same come once; `duplicates` names the others.",
+    )
+    group_by: Literal["document"] | None = Field(
+        None, description="`documents` with their hits instead of `hits`."
+    )
+
+    def choices(self) -> dict[str, Any]:
+        """Arguments of `Service.search` and `Service.explain`. Raises InvalidFilter."""
+        return {
+            "top_k": self.top_k,
+            "mode": self.mode,
+            "where": None if self.filters is None else parse_filter(self.filters),
+            "score_threshold": self.score_threshold,
+            "max_per_document": self.max_per_document,
+            "collapse_duplicates": self.collapse_duplicates,
+            "group_by": self.group_by,
+        }
+
+
+class SearchRequest(SearchOptions):
+    """A question to one knowledge base, or up to 16 that are answered as one."""
+
+    example = {
+        "query": "How is the pump started?",
+        "top_k": 3,
+        "mode": "hybrid",
+        "filters": {"type": "eq", "key": "team", "value": "operations"},
+    }
+
+    query: Queries = Field(
+        description="Of several, each passage is ranked by the one that it answers best, named in `query`."
+    )
+    expand: Expand = Field(
+        None,
+        description='`{"neighbours": n}` for as many chunks on each side, `"section"` for all under the'
+        " heading above; hits that come to overlap become one.",
+    )
+    explain: bool = Field(False, strict=True, description="Tell each hit's ranks.")
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `Service.search`. Raises InvalidInput."""
+        expand = None if self.expand is None else parse_expand(self.expand)
+        return {**self.choices(), "expand": expand, "explain": self.explain}
 
 
 class SearchSeveralRequest(SearchRequest):
@@ -155,3 +228,16 @@ class SearchSeveralRequest(SearchRequest):
     knowledge_base_ids: list[Name] = Field(
         min_length=1, max_length=MAX_KNOWLEDGE_BASES, description="Ids or names.", examples=[["handbook"]]
     )
+
+
+class ExplainRequest(SearchOptions):
+    """A document, and the search that it is or is not in the results of."""
+
+    example = {
+        "query": "How is the pump started?",
+        "content_id": "doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6",
+        "top_k": 3,
+    }
+
+    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY), AfterValidator(_not_blank)]
+    content_id: str = Field(min_length=1, max_length=64)

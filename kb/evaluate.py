@@ -15,7 +15,7 @@ from typing import Any
 from kb.errors import InvalidInput
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, find
-from kb.search.core import MAX_TOP_K
+from kb.search.shape import MAX_TOP_K
 from kb.service import Progress, Service
 from kb.types import ChunkingPolicy, Document, Mode, SearchResult
 

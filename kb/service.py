@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from kb.catalog import Catalog
 from kb.catalog.attributes import checked
@@ -26,13 +26,17 @@ from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, Incoming
 from kb.protocols import Embedder
 from kb.search.core import SearchCore
+from kb.search.explain import Explainer
 from kb.search.live import LiveIndexes
+from kb.search.shape import Shape
 from kb.settings import Settings
 from kb.types import (
     Attributes,
     AttributeValue,
     ChunkingPolicy,
     Content,
+    Expand,
+    Explanation,
     Failure,
     Filter,
     IngestReport,
@@ -67,7 +71,8 @@ class Service:
         self.jobs = JobRunner(
             self.catalog.jobs, self._run_job, self._job_parser.close, settings.data_dir / "jobs.lock"
         )
-        self._search = SearchCore(self.catalog.documents, self._embed_query, self._live)
+        self._search = SearchCore(self.catalog.documents, self._embed_queries, self._live)
+        self._explainer = Explainer(self._search, self.catalog.documents)
         # One checkpoint at a time: each takes half of the cores.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="kb-checkpoint")
         self._lock = threading.Lock()
@@ -237,20 +242,44 @@ class Service:
 
     def search(
         self,
-        query: str,
+        query: str | Sequence[str],
         kbs: Sequence[str],
         *,
         top_k: int = 10,
         mode: Mode = "hybrid",
         where: Filter | None = None,
         score_threshold: float | None = None,
+        max_per_document: int | None = None,
+        collapse_duplicates: bool = False,
+        group_by: Literal["document"] | None = None,
+        expand: Expand | None = None,
+        explain: bool = False,
     ) -> SearchResult:
-        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`."""
+        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`
+        and, for what of them comes back, `kb.search.shape.Shape`."""
         found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
         unique = list({kb.id: kb for kb in found}.values())
-        return self._search.search(
-            unique, query, top_k=top_k, mode=mode, where=where, score_threshold=score_threshold
-        )
+        shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by, expand)
+        return self._search.search(unique, query, shape, mode=mode, where=where, explain=explain)
+
+    def explain(
+        self,
+        query: str,
+        content_id: str,
+        kb: str,
+        *,
+        top_k: int = 10,
+        mode: Mode = "hybrid",
+        where: Filter | None = None,
+        score_threshold: float | None = None,
+        max_per_document: int | None = None,
+        collapse_duplicates: bool = False,
+        group_by: Literal["document"] | None = None,
+    ) -> Explanation:
+        """Why a document is, or is not, in what `search` gives for the same arguments. Raises NotFound."""
+        found = self.catalog.knowledge_bases.get(kb)
+        shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by)
+        return self._explainer.explain(found, query, content_id, shape, mode=mode, where=where)
 
     def warm(self) -> None:
         """Load models and indexes of every knowledge base, so that the first query need not."""
@@ -322,8 +351,8 @@ class Service:
         with self._lock:
             return self._batchers.setdefault(kb.fingerprint, QueryBatcher(loaded))
 
-    def _embed_query(self, kb: KnowledgeBase, query: str) -> Vectors:
-        return self._batcher(kb).embed(query)
+    def _embed_queries(self, kb: KnowledgeBase, queries: Sequence[str]) -> list[Vectors]:
+        return self._batcher(kb).embed(queries)
 
     def _live(self, kb: KnowledgeBase) -> LiveIndexes:
         with self._lock:

@@ -146,6 +146,7 @@ def test_every_route_is_described_with_examples(handbook: TestClient) -> None:
         "DELETE /v1/knowledge_bases/{kb}/documents/{document}",
         "GET /v1/knowledge_bases/{kb}/failures",
         "POST /v1/knowledge_bases/{kb}/search",
+        "POST /v1/knowledge_bases/{kb}/explain",
         "POST /v1/search",
         "GET /v1/contents/{content_version_id}",
         "GET /v1/jobs/{job}",

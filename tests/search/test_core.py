@@ -342,7 +342,7 @@ def test_every_stage_is_timed(words: Any, shelf: Any) -> None:
     """Milliseconds of each stage, and a total that is no less than their sum."""
     fill(shelf, 2)
     timings = words.search("pump", ["shelf"]).timings_ms
-    assert set(timings) == {"embed", "follow", "dense", "lexical", "fuse", "read", "total"}
+    assert set(timings) == {"embed", "follow", "dense", "lexical", "fuse", "shape", "read", "total"}
     assert timings["total"] >= sum(spent for stage, spent in timings.items() if stage != "total") - 0.01
 
 
