@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, func, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from kb.catalog.attributes import attribute_rows
@@ -16,6 +16,7 @@ from kb.catalog.schema import (
     contents,
     counters,
     knowledge_bases,
+    metadata,
     receipts,
     vectors,
     versions,
@@ -52,6 +53,14 @@ def _every_finding(connection: Connection, kbs: Sequence[KnowledgeBase]) -> Iter
         if said != ["ok"]:
             yield Finding("database", None, "; ".join(said[:5]))
             return
+        there = inspect(connection)
+        for name, wanted in metadata.tables.items():
+            columns = (
+                {column["name"] for column in there.get_columns(name)} if there.has_table(name) else set()
+            )
+            if lacking := wanted.columns.keys() - columns:
+                yield Finding("database", None, f"{name} lacks {', '.join(sorted(lacking))}")
+                return
         for table, row, *_ in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
             yield Finding("foreign_key", None, f"row {row} of {table} has no owner")
     top = {row.name: row.value for row in connection.execute(select(counters))}

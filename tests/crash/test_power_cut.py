@@ -96,5 +96,7 @@ def test_the_harness_sees_a_planted_bug(bug: str, starts: Mapping, nursery: Nurs
     disk = Disk(root)
     ended, calls = nursery.record(trip, root, start.documents, bug=bug)
     assert ended.code == 0, ended.said
+    # Long trips are full of calls that make no difference here.
+    every = 1 if trip == "compact" else 10
     with pytest.raises(Broken):
-        survive(states(disk, calls, start.expected, nursery.log, seed=1, every=10), start.texts, scratch)
+        survive(states(disk, calls, start.expected, nursery.log, seed=1, every=every), start.texts, scratch)
