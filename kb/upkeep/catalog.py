@@ -58,7 +58,7 @@ def _every_finding(connection: Connection, kbs: Sequence[KnowledgeBase]) -> Iter
             columns = (
                 {column["name"] for column in there.get_columns(name)} if there.has_table(name) else set()
             )
-            if lacking := wanted.columns.keys() - columns:
+            if lacking := {*wanted.columns.keys()} - columns:
                 yield Finding("database", None, f"{name} lacks {', '.join(sorted(lacking))}")
                 return
         for table, row, *_ in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
