@@ -14,9 +14,11 @@ from kb.catalog.attributes import checked
 from kb.catalog.jobs import JobFile
 from kb.embed.batching import QueryBatcher
 from kb.embed.folder import exported
-from kb.errors import Interrupted, InvalidInput, ModelMismatch, NotFound
+from kb.errors import Interrupted, InvalidInput, ModelMismatch, NotFound, storage
+from kb.index import faiss_index, lexical
 from kb.index.faiss_index import FaissIndex
 from kb.index.lexical import TantivyIndex
+from kb.index.manifest import make_folder
 from kb.ingest import source
 from kb.ingest.chunk import check_policy, default_policy
 from kb.ingest.jobs import JobRunner
@@ -63,7 +65,8 @@ class Service:
     """Knowledge bases in one data folder. Thread-safe; several processes may share the folder."""
 
     def __init__(self, settings: Settings) -> None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with storage():
+            make_folder(settings.data_dir)
         self.settings = settings
         self.catalog = Catalog(settings.database_url)
         # Jobs follow each other, and to start a parser takes longer than most of them.
@@ -304,10 +307,11 @@ class Service:
 
     def check(self, kb: str | None = None, *, repair: bool = False) -> "Report":
         """Check one knowledge base or all of them; see `kb.upkeep.check.check`."""
-        from kb.upkeep.check import check
+        from kb.upkeep.check import Files, check
 
         kbs = self.knowledge_bases() if kb is None else [self.knowledge_base(kb)]
-        report = check(self.catalog, self.settings.indexes_dir, self._opened, kbs, repair=repair)
+        files = Files(self.settings.indexes_dir, self._opened, self._damage, self._discard)
+        report = check(self.catalog, files, kbs, repair=repair)
         if repair:
             with self._lock:
                 self._indexes.clear()
@@ -366,6 +370,17 @@ class Service:
         return LiveIndexes(
             kb, self.catalog.feed, dense, TantivyIndex(folder / "lexical"), self._background.submit
         )
+
+    def _damage(self, kb: KnowledgeBase) -> list[str]:
+        folder = self.settings.indexes_dir / kb.id
+        found = [faiss_index.damage(folder), lexical.damage(folder / "lexical")]
+        if kb.chunks and not (folder / "lexical").is_dir():
+            found.append(f"{folder / 'lexical'} is missing")
+        return [what for what in found if what]
+
+    def _discard(self, kb: KnowledgeBase) -> None:
+        faiss_index.discard(self.settings.indexes_dir / kb.id)
+        lexical.discard(self.settings.indexes_dir / kb.id / "lexical")
 
     def _run_job(self, job: Job) -> IngestReport:
         kb = self.catalog.knowledge_bases.get(job.knowledge_base_id)

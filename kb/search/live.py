@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from kb.catalog.feed import Feed
-from kb.errors import Interrupted
+from kb.errors import Interrupted, storage
 from kb.protocols import LexicalIndex, VectorIndex
 from kb.search.columns import AttributeColumns
 from kb.types import KnowledgeBase
@@ -40,11 +40,14 @@ class LiveIndexes:
         self._reached = 0
 
     def catch_up(self) -> None:
-        """Apply the changes that the indexes have not seen; one cheap look-up when there are none."""
+        """Apply the changes that the indexes have not seen; one cheap look-up when there are none.
+
+        Raises StorageFull or StorageFailed; the catalog has the changes, and the next call tries again.
+        """
         head = self._feed.head(self._kb.id)
         if self._level(head):
             return
-        with self._applying:
+        with self._applying, storage():
             if self._level(head):
                 return
             behind = min(self.vectors.seq, self.lexical.seq)

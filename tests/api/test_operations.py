@@ -60,6 +60,7 @@ def test_the_unforeseen_is_a_plain_500(
         (errors.ModelUnavailable, 503, "model_unavailable"),
         (errors.DimensionMismatch, 409, "model_mismatch"),
         (errors.StorageFull, 507, "storage_full"),
+        (errors.StorageFailed, 500, "storage_failed"),
         (errors.IndexCorrupt, 500, "internal_error"),
     ],
 )
