@@ -145,6 +145,13 @@ class SearchRequest(Sent):
     score_threshold: float | None = Field(
         None, allow_inf_nan=False, strict=True, description="Drop hits that score less."
     )
+    dense_weight: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        strict=True,
+        description="What meaning counts in hybrid mode against words; 0.5, both alike, unless configured.",
+    )
 
 
 class SearchSeveralRequest(SearchRequest):

@@ -244,12 +244,22 @@ class Service:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         score_threshold: float | None = None,
+        dense_weight: float | None = None,
     ) -> SearchResult:
-        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`."""
+        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`.
+
+        dense_weight: None for the setting.
+        """
         found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
         unique = list({kb.id: kb for kb in found}.values())
         return self._search.search(
-            unique, query, top_k=top_k, mode=mode, where=where, score_threshold=score_threshold
+            unique,
+            query,
+            top_k=top_k,
+            mode=mode,
+            where=where,
+            score_threshold=score_threshold,
+            dense_weight=self.settings.dense_weight if dense_weight is None else dense_weight,
         )
 
     def warm(self) -> None:

@@ -21,6 +21,9 @@ def search(
         str | None, typer.Option("--filter", help='JSON, e.g. {"type":"eq","key":"team","value":"ops"}')
     ] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Drop hits that score less.")] = None,
+    dense_weight: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What meaning counts in hybrid mode against words.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,6 +39,7 @@ def search(
             mode=mode.value,
             where=parsed,
             score_threshold=score_threshold,
+            dense_weight=dense_weight,
         )
     if as_json:
         print_json(asdict(result))

@@ -57,14 +57,16 @@ class SearchCore:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         score_threshold: float | None = None,
+        dense_weight: float = 0.5,
     ) -> SearchResult:
         """The best `top_k` chunks, best first; equal scores go by chunk id.
 
         `score` is the inner product (dense), BM25 (lexical) or the sum of both standard scores (hybrid),
         which says how far a hit stands out among the candidates and means nothing across queries.
+        dense_weight: as in `fuse`, for hybrid.
         Fewer than top_k come back only when fewer match. Raises InvalidInput, naming the argument.
         """
-        _check(kbs, query, top_k, mode)
+        _check(kbs, query, top_k, mode, dense_weight)
         clock = _Clock()
         vector = None if mode == "lexical" else self._embed(kbs[0], query)
         clock.lap("embed")
@@ -72,7 +74,7 @@ class SearchCore:
             found = [
                 self._candidates(kb, query, vector, mode, max(_DEPTH, top_k), where, clock) for kb in kbs
             ]
-            ids, scores, parts = _ranked(found, mode, top_k, score_threshold)
+            ids, scores, parts = _ranked(found, mode, top_k, score_threshold, dense_weight)
             clock.lap("fuse")
             hits = self._documents.hits(ids.tolist(), scores.tolist(), parts)
             clock.lap("read")
@@ -98,7 +100,9 @@ class SearchCore:
             lexical = live.lexical.search(query, depth, allow=allow)
             clock.lap("lexical")
             return _Candidates(lexical.ids, np.empty(0, np.float32), lexical.scores, lexical.exact)
-        dense = live.vectors.search(vector, depth, allow=allow)
+        # What a query quotes must stand in every hit, also in those that the dense part finds.
+        held = live.lexical.narrow(query, allow) if mode == "hybrid" else allow
+        dense = live.vectors.search(vector, depth, allow=held)
         clock.lap("dense")
         if mode == "dense":
             return _Candidates(dense.ids, dense.scores, np.empty(0, np.float32), dense.exact)
@@ -129,7 +133,7 @@ class _Clock:
 
 
 def _ranked(
-    found: Sequence[_Candidates], mode: Mode, top_k: int, threshold: float | None
+    found: Sequence[_Candidates], mode: Mode, top_k: int, threshold: float | None, dense_weight: float
 ) -> tuple[Ids, Vectors, dict[str, list[float]]]:
     """Ids and scores in final order, and the parts the scores were made of."""
     ids = np.concatenate([one.ids for one in found])
@@ -140,14 +144,14 @@ def _ranked(
         if mode == "hybrid"
         else {mode: dense if mode == "dense" else lexical}
     )
-    scores = fuse(dense, lexical) if mode == "hybrid" else parts[mode]
+    scores = fuse(dense, lexical, dense_weight) if mode == "hybrid" else parts[mode]
     order = np.lexsort((ids, -scores))[:top_k]
     if threshold is not None:
         order = order[scores[order] >= threshold]
     return ids[order], scores[order], {name: values[order].tolist() for name, values in parts.items()}
 
 
-def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> None:
+def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str, dense_weight: float) -> None:
     if not kbs:
         raise InvalidInput("name at least one knowledge base", param="knowledge_base_ids")
     if len({kb.fingerprint for kb in kbs}) > 1 and mode != "lexical":
@@ -168,3 +172,5 @@ def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> N
         raise InvalidInput(f"top_k must be 1 to {MAX_TOP_K}", param="top_k")
     if mode not in _MODES:
         raise InvalidInput(f"mode must be one of {', '.join(_MODES)}", param="mode")
+    if not 0 <= dense_weight <= 1:
+        raise InvalidInput("dense_weight must be 0 to 1", param="dense_weight")

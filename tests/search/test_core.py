@@ -1,8 +1,10 @@
 """A question becomes hits: real indexes and catalog, a fake embedder, brute force as the judge."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -156,6 +158,47 @@ def test_a_filter_never_costs_places(words: Any, shelf: Any, mode: Any, where: d
     assert {hit.chunk_id for hit in everything} == kept
     few = words.search(query, ["shelf"], top_k=3, mode=mode, where=parse_filter(where)).hits
     assert [hit.chunk_id for hit in few] == [hit.chunk_id for hit in everything[:3]]
+
+
+@pytest.mark.parametrize("where", [None, {"type": "eq", "key": "even", "value": True}])
+@pytest.mark.parametrize("mode", ["hybrid", "lexical"])
+def test_hits_hold_what_the_query_quotes(words: Any, shelf: Any, mode: Any, where: Any) -> None:
+    """Every chunk with the phrase that the filter keeps, and no other."""
+    fill(shelf)
+    kept = None if where is None else parse_filter(where)
+    allowed = None if kept is None else set(words.catalog.documents.matching(shelf.kb.id, kept).tolist())
+    hits = words.search('engine "oil pump"', ["shelf"], top_k=1000, mode=mode, where=kept).hits
+    right = {
+        number
+        for number, text in shelf.rows("chunks", "id, text")
+        if re.search(r"\boil pump\b", text) and (allowed is None or number in allowed)
+    }
+    assert len(right) > 1
+    assert {hit.chunk_id for hit in hits} == right
+    assert words.search('"oil nothing"', ["shelf"], mode=mode).hits == ()
+
+
+def test_dense_search_knows_no_quotes(words: Any, shelf: Any) -> None:
+    """Meaning alone: everything is ranked."""
+    fill(shelf)
+    assert len(words.search('"no such phrase"', ["shelf"], top_k=1000, mode="dense").hits) == 150
+
+
+def test_the_weight_of_the_dense_part_decides_the_order(words: Any, shelf: Any) -> None:
+    """1 orders the candidates as dense search does, 0 as lexical search does; the setting is the default."""
+    fill(shelf)
+    asked = {"query": "pump and oil", "kbs": ["shelf"], "top_k": 1000}
+    for mode, weight in (("dense", 1.0), ("lexical", 0.0)):
+        hits = words.search(**asked, dense_weight=weight).hits
+        parts = [hit.scores[mode] for hit in hits]
+        assert parts == sorted(parts, reverse=True)
+        assert [hit.score for hit in hits] != [hit.score for hit in words.search(**asked).hits]
+    weighted = words.search(**asked, dense_weight=0.7).hits
+    words.settings = replace(words.settings, dense_weight=0.7)
+    assert words.search(**asked).hits == weighted
+    for weight in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InvalidInput, match="dense_weight"):
+            words.search("pump", ["shelf"], dense_weight=weight)
 
 
 def test_a_threshold_cuts_the_end_off(words: Any, shelf: Any) -> None:

@@ -20,6 +20,18 @@ def test_standard_scores_are_added() -> None:
     assert fused.dtype == np.float32
 
 
+def test_a_weight_shares_two_between_the_parts() -> None:
+    """0.5 counts each once, 1 the dense part alone and twice, 0 the lexical part."""
+    dense, lexical = array(1, 2, 3), array(0, 8, 4)
+    nothing = array(0, 0, 0)
+    np.testing.assert_allclose(fuse(dense, lexical, 1.0), 2 * fuse(dense, nothing), atol=1e-6)
+    np.testing.assert_allclose(fuse(dense, lexical, 0.0), 2 * fuse(nothing, lexical), atol=1e-6)
+    np.testing.assert_allclose(
+        fuse(dense, lexical, 0.75), 1.5 * fuse(dense, nothing) + 0.5 * fuse(nothing, lexical), atol=1e-6
+    )
+    assert fuse(dense, lexical, 0.5).tolist() == fuse(dense, lexical).tolist()
+
+
 def test_a_part_that_cannot_tell_candidates_apart_adds_nothing() -> None:
     """Constant scores, and those that differ by rounding alone, leave the other part as it is."""
     right = fuse(array(0.1, 0.2, 0.4), array(0, 0, 0))
