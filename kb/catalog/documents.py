@@ -25,6 +25,9 @@ _HITS = (
 )
 
 
+_OWNERS = select(chunks.c.id, chunks.c.content_id).where(chunks.c.id.in_(bindparam("ids", expanding=True)))
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the catalog holds at one place of a source."""
@@ -40,6 +43,7 @@ class Documents:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._hits = database.prepare(_HITS)
+        self._owners = database.prepare(_OWNERS)
 
     def known(self, source_id: str) -> dict[str, Known]:
         """What is visible of a source, by uri."""
@@ -79,6 +83,11 @@ class Documents:
                 f"start and end must satisfy 0 <= start <= end <= {row.characters}", param="start"
             )
         return str(row.text)[start:stop]
+
+    def owners(self, ids: Sequence[int]) -> list[str]:
+        """The document of each chunk; "" for one that was replaced meanwhile."""
+        found = {row.id: row.content_id for row in self._owners(ids=ids)}
+        return [found.get(chunk_id, "") for chunk_id in ids]
 
     def hits(
         self, ids: Sequence[int], scores: Sequence[float], parts: Mapping[str, Sequence[float]]

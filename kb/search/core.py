@@ -8,7 +8,7 @@ import numpy as np
 
 from kb.catalog.documents import Documents
 from kb.errors import InvalidInput
-from kb.search.fuse import fuse
+from kb.search.fuse import fuse, support
 from kb.search.live import LiveIndexes
 from kb.types import Filter, Ids, KnowledgeBase, Mode, SearchResult, Vectors, is_unicode
 
@@ -62,7 +62,8 @@ class SearchCore:
         """The best `top_k` chunks, best first; equal scores go by chunk id.
 
         `score` is the inner product (dense), BM25 (lexical) or the sum of both standard scores (hybrid),
-        which says how far a hit stands out among the candidates and means nothing across queries.
+        raised where its document has more that fits; that says how far a hit stands out among the
+        candidates and means nothing across queries.
         dense_weight: as in `fuse`, for hybrid.
         Fewer than top_k come back only when fewer match. Raises InvalidInput, naming the argument.
         """
@@ -74,7 +75,9 @@ class SearchCore:
             found = [
                 self._candidates(kb, query, vector, mode, max(_DEPTH, top_k), where, clock) for kb in kbs
             ]
-            ids, scores, parts = _ranked(found, mode, top_k, score_threshold, dense_weight)
+            ids, scores, parts = _ranked(
+                found, mode, top_k, score_threshold, dense_weight, self._documents.owners
+            )
             clock.lap("fuse")
             hits = self._documents.hits(ids.tolist(), scores.tolist(), parts)
             clock.lap("read")
@@ -133,7 +136,12 @@ class _Clock:
 
 
 def _ranked(
-    found: Sequence[_Candidates], mode: Mode, top_k: int, threshold: float | None, dense_weight: float
+    found: Sequence[_Candidates],
+    mode: Mode,
+    top_k: int,
+    threshold: float | None,
+    dense_weight: float,
+    owners: Callable[[Sequence[int]], list[str]],
 ) -> tuple[Ids, Vectors, dict[str, list[float]]]:
     """Ids and scores in final order, and the parts the scores were made of."""
     ids = np.concatenate([one.ids for one in found])
@@ -144,7 +152,10 @@ def _ranked(
         if mode == "hybrid"
         else {mode: dense if mode == "dense" else lexical}
     )
-    scores = fuse(dense, lexical, dense_weight) if mode == "hybrid" else parts[mode]
+    if mode == "hybrid":
+        scores = support(fuse(dense, lexical, dense_weight), owners(ids.tolist()))
+    else:
+        scores = parts[mode]
     order = np.lexsort((ids, -scores))[:top_k]
     if threshold is not None:
         order = order[scores[order] >= threshold]

@@ -15,7 +15,7 @@ from kb.errors import InvalidInput, NotFound
 from kb.search.columns import AttributeColumns
 from kb.search.core import MAX_QUERY
 from kb.search.filters import parse_filter
-from kb.search.fuse import fuse
+from kb.search.fuse import fuse, support
 from kb.types import Hit
 
 TOPICS = ["pump", "valve", "engine", "oil", "filter", "zebra", "river", "lamp", "stone", "bread"]
@@ -83,7 +83,7 @@ def test_lexical_search_returns_what_shares_a_word(words: Any, shelf: Any) -> No
 
 
 def test_hybrid_search_is_the_fusion_of_both_over_their_union(words: Any, shelf: Any) -> None:
-    """Candidates of both parts are scored by both; the score is `fuse` over exactly those."""
+    """Candidates of both parts are scored by both; the score is `fuse` and `support` over exactly those."""
     fill(shelf, 80)
     query = "zebra lamp"
     dense = brute_force(shelf, query)
@@ -97,8 +97,10 @@ def test_hybrid_search_is_the_fusion_of_both_over_their_union(words: Any, shelf:
         np.array([dense[number] for number in union], np.float32),
         np.array([lexical.get(number, 0.0) for number in union], np.float32),
     )
+    owner = dict(shelf.rows("chunks", "id, content_id"))
+    scores = support(fused, [owner[number] for number in union])
     hits = words.search(query, ["shelf"], top_k=100).hits
-    assert_same(hits, dict(zip(union, fused.tolist(), strict=True)), 100)
+    assert_same(hits, dict(zip(union, scores.tolist(), strict=True)), 100)
     for hit in hits:
         assert hit.scores["dense"] == pytest.approx(dense[hit.chunk_id], abs=1e-5)
         assert hit.scores["lexical"] == pytest.approx(lexical.get(hit.chunk_id, 0.0), rel=1e-4)
@@ -186,7 +188,9 @@ def test_dense_search_knows_no_quotes(words: Any, shelf: Any) -> None:
 
 def test_the_weight_of_the_dense_part_decides_the_order(words: Any, shelf: Any) -> None:
     """1 orders the candidates as dense search does, 0 as lexical search does; the setting is the default."""
-    fill(shelf)
+    chance = np.random.default_rng(1)
+    lines = [" ".join(chance.choice(TOPICS, size=int(chance.integers(2, 9)))) for _ in range(60)]
+    shelf.put(*(shelf.version(f"doc{number}", line) for number, line in enumerate(lines)))
     asked = {"query": "pump and oil", "kbs": ["shelf"], "top_k": 1000}
     for mode, weight in (("dense", 1.0), ("lexical", 0.0)):
         hits = words.search(**asked, dense_weight=weight).hits

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, strategies
 
-from kb.search.fuse import fuse
+from kb.search.fuse import fuse, support
 
 
 def array(*numbers: float) -> np.ndarray:
@@ -74,3 +74,20 @@ def test_better_in_both_is_better_fused(pairs: list[tuple[float, float]]) -> Non
     assert abs(float(fused.mean())) < 1e-3
     better = (dense[:, None] >= dense) & (lexical[:, None] >= lexical)
     assert (fused[:, None] - fused >= -1e-4)[better].all()
+
+
+def test_a_documents_best_other_passage_supports_each() -> None:
+    """A fifth of it is added where it is above the mean; a passage alone has nothing to add."""
+    scores = array(3, 1, 2, -1, -2, 0.5)
+    documents = ["a", "a", "a", "b", "b", "c"]
+    np.testing.assert_allclose(support(scores, documents), [3.4, 1.6, 2.6, -1, -2, 0.5], atol=1e-6)
+    np.testing.assert_allclose(support(array(2, 2), ["a", "a"]), [2.4, 2.4], atol=1e-6)
+    assert support(array(), []).shape == (0,)
+    assert support(scores, documents).dtype == np.float32
+
+
+@given(pairs=PAIRS)
+def test_passages_of_different_documents_do_not_support_each_other(pairs: list[tuple[float, float]]) -> None:
+    """Where every document has one candidate, as with whole documents, scores stay as they are."""
+    scores = array(*(pair[0] for pair in pairs))
+    assert support(scores, [str(at) for at in range(len(pairs))]).tolist() == scores.tolist()
