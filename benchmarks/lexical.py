@@ -94,6 +94,8 @@ def _fts5(folder: Path, texts: list[str]) -> Search:
 
     def search(query: str, mask: "np.ndarray | None") -> int:
         words = " OR ".join(f'"{word}"' for word in terms(query, WORDS))
+        if not words:
+            return 0
         if mask is None:
             sql = "SELECT rowid FROM t WHERE t MATCH ? ORDER BY rank LIMIT ?"
             return len(connection.execute(sql, (words, TOP)).fetchall())

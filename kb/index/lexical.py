@@ -64,7 +64,7 @@ class TantivyIndex:
             try:
                 mark = self._mark()
                 if mark.files != self._checksums({}):
-                    raise ValueError("damaged, or interrupted between two steps")
+                    raise ValueError("of another version, damaged, or interrupted between two steps")
                 self._index = self._open()
             except ValueError as error:
                 log.warning("%s: %s; rebuilding from the catalog", folder, error)
