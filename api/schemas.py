@@ -169,6 +169,13 @@ class SearchOptions(Sent):
     score_threshold: float | None = Field(
         None, allow_inf_nan=False, strict=True, description="Drop hits that score less."
     )
+    dense_weight: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        strict=True,
+        description="What meaning counts in hybrid mode against words; 0.5, both alike, unless configured.",
+    )
     max_per_document: int | None = Field(
         None, ge=1, le=MAX_TOP_K, strict=True, description="Hits of one document; 3 with `group_by`."
     )
@@ -188,6 +195,7 @@ class SearchOptions(Sent):
             "mode": self.mode,
             "where": None if self.filters is None else parse_filter(self.filters),
             "score_threshold": self.score_threshold,
+            "dense_weight": self.dense_weight,
             "max_per_document": self.max_per_document,
             "collapse_duplicates": self.collapse_duplicates,
             "group_by": self.group_by,

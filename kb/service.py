@@ -252,6 +252,7 @@ class Service:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         score_threshold: float | None = None,
+        dense_weight: float | None = None,
         max_per_document: int | None = None,
         collapse_duplicates: bool = False,
         group_by: Literal["document"] | None = None,
@@ -259,11 +260,14 @@ class Service:
         explain: bool = False,
     ) -> SearchResult:
         """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`
-        and, for what of them comes back, `kb.search.shape.Shape`."""
+        and, for what of them comes back, `kb.search.shape.Shape`. dense_weight: None for the setting."""
         found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
         unique = list({kb.id: kb for kb in found}.values())
         shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by, expand)
-        return self._search.search(unique, query, shape, mode=mode, where=where, explain=explain)
+        weight = self.settings.dense_weight if dense_weight is None else dense_weight
+        return self._search.search(
+            unique, query, shape, mode=mode, where=where, dense_weight=weight, explain=explain
+        )
 
     def explain(
         self,
@@ -275,6 +279,7 @@ class Service:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         score_threshold: float | None = None,
+        dense_weight: float | None = None,
         max_per_document: int | None = None,
         collapse_duplicates: bool = False,
         group_by: Literal["document"] | None = None,
@@ -282,7 +287,10 @@ class Service:
         """Why a document is, or is not, in what `search` gives for the same arguments. Raises NotFound."""
         found = self.catalog.knowledge_bases.get(kb)
         shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by)
-        return self._explainer.explain(found, query, content_id, shape, mode=mode, where=where)
+        weight = self.settings.dense_weight if dense_weight is None else dense_weight
+        return self._explainer.explain(
+            found, query, content_id, shape, mode=mode, where=where, dense_weight=weight
+        )
 
     def warm(self) -> None:
         """Load models and indexes of every knowledge base, so that the first query need not."""

@@ -128,6 +128,19 @@ class Content:
     created_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk as the lexical index reads it.
+
+    context: title, headings and table header that stand above it. language: of its document, as a BCP 47
+    code; "" is unknown.
+    """
+
+    text: str
+    context: str = ""
+    language: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Allowed:
     """The chunks that a filter keeps: those of `chunks` where `mask` is true.

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -90,6 +90,8 @@ versions = Table(
     Column("headings", JSON, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("text", Text, nullable=False),
+    # As `kb.language` detected it; NULL is unknown.
+    Column("language", String(16)),
 )
 
 # Only the visible version of a content has chunks. `text` repeats versions.text[start:end], so that a hit

@@ -19,6 +19,10 @@ Where = Annotated[
     str | None, typer.Option("--filter", help='JSON, e.g. {"type":"eq","key":"team","value":"ops"}')
 ]
 Threshold = Annotated[float | None, typer.Option("--score-threshold", help="Drop hits that score less.")]
+DenseWeight = Annotated[
+    float | None,
+    typer.Option("--dense-weight", min=0, max=1, help="What meaning counts in hybrid mode against words."),
+]
 PerDocument = Annotated[int | None, typer.Option("--max-per-document", help="Hits of one document.")]
 Collapse = Annotated[
     bool, typer.Option("--collapse-duplicates", help="Passages that say the same come once.")
@@ -35,6 +39,7 @@ def search(
     mode: How = Mode.hybrid,
     where: Where = None,
     score_threshold: Threshold = None,
+    dense_weight: DenseWeight = None,
     max_per_document: PerDocument = None,
     collapse_duplicates: Collapse = False,
     by_document: ByDocument = False,
@@ -54,6 +59,7 @@ def search(
             mode=mode.value,
             where=_filter(where),
             score_threshold=score_threshold,
+            dense_weight=dense_weight,
             max_per_document=max_per_document,
             collapse_duplicates=collapse_duplicates,
             group_by="document" if by_document else None,
@@ -82,6 +88,7 @@ def explain(
     mode: How = Mode.hybrid,
     where: Where = None,
     score_threshold: Threshold = None,
+    dense_weight: DenseWeight = None,
     max_per_document: PerDocument = None,
     collapse_duplicates: Collapse = False,
     by_document: ByDocument = False,
@@ -98,6 +105,7 @@ def explain(
             mode=mode.value,
             where=_filter(where),
             score_threshold=score_threshold,
+            dense_weight=dense_weight,
             max_per_document=max_per_document,
             collapse_duplicates=collapse_duplicates,
             group_by="document" if by_document else None,

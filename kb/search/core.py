@@ -76,17 +76,18 @@ class SearchCore:
         *,
         mode: Mode = "hybrid",
         where: Filter | None = None,
+        dense_weight: float = 0.5,
         explain: bool = False,
     ) -> SearchResult:
         """The best chunks, best first; equal scores go by chunk id.
 
         `score` is the inner product (dense), BM25 (lexical) or the sum of both standard scores (hybrid),
-        which says how far a hit stands out among the candidates and means nothing across queries. Of
-        several queries each chunk is ranked by the one that it answers best. explain: hits tell their
-        ranks. Fewer than `shape.top_k` come back only when fewer match, or when widened hits become one.
+        raised where its document has more that fits; that says how far a hit stands out among the
+        candidates and means nothing across queries. dense_weight: as in `fuse`, for hybrid. Of several
+        queries each chunk is ranked by the one that it answers best. explain: hits tell their ranks. Fewer than `shape.top_k` come back only when fewer match, or when widened hits become one.
         Raises InvalidInput, naming the argument.
         """
-        queries = check(kbs, query, mode)
+        queries = check(kbs, query, mode, dense_weight)
         check_shape(shape)
         clock = Clock()
         vectors = self.embedded(kbs, queries, mode)
@@ -94,7 +95,7 @@ class SearchCore:
         for _ in range(_ATTEMPTS):
             scopes = [self.scope(kb, where) for kb in kbs]
             clock.lap("follow")
-            found = self.find(scopes, queries, vectors, shape, mode, clock, explain=explain)
+            found = self.find(scopes, queries, vectors, shape, mode, dense_weight, clock, explain=explain)
             hits, whole = self._read(found, shape)
             clock.lap("read")
             if whole:
@@ -121,6 +122,7 @@ class SearchCore:
         vectors: Sequence[Vectors | None],
         shape: Shape,
         mode: Mode,
+        dense_weight: float,
         clock: Clock,
         *,
         explain: bool = False,
@@ -131,7 +133,7 @@ class SearchCore:
             rankings = []
             for query, vector in zip(queries, vectors, strict=True):
                 candidates = [_candidates(scope, query, vector, mode, depth, clock) for scope in scopes]
-                rankings.append(ranked(candidates, mode, explain=explain))
+                rankings.append(ranked(candidates, mode, dense_weight, explain=explain))
                 clock.lap("fuse")
             ranking = best_of(rankings)
             chosen = choose(ranking, shape, self._documents)
@@ -184,12 +186,16 @@ def _candidates(
         lexical = live.lexical.search(query, depth, allow=allow)
         clock.lap("lexical")
         own = {"lexical": lexical.ids}
-        return Candidates(lexical.ids, none, lexical.scores, own, len(lexical.ids) < depth, lexical.exact)
-    dense = live.vectors.search(vector, depth, allow=allow)
+        complete = len(lexical.ids) < depth
+        return Candidates(lexical.ids, none, lexical.scores, lexical.ids, own, complete, lexical.exact)
+    # What a query quotes must stand in every hit, also in those that the dense part finds.
+    held = live.lexical.narrow(query, allow) if mode == "hybrid" else allow
+    dense = live.vectors.search(vector, depth, allow=held)
     clock.lap("dense")
     complete = len(dense.ids) < depth
     if mode == "dense":
-        return Candidates(dense.ids, dense.scores, none, {"dense": dense.ids}, complete, dense.exact)
+        own = {"dense": dense.ids}
+        return Candidates(dense.ids, dense.scores, none, dense.ids, own, complete, dense.exact)
     lexical = live.lexical.search(query, depth, allow=allow)
     ids = np.union1d(dense.ids, lexical.ids)
     scores = live.vectors.score(vector, ids)
@@ -198,10 +204,13 @@ def _candidates(
     lexical_scores = live.lexical.score(query, ids)
     clock.lap("lexical")
     own = {"dense": dense.ids, "lexical": lexical.ids}
-    return Candidates(ids, scores, lexical_scores, own, complete, dense.exact)
+    documents = live.columns.documents(ids)
+    return Candidates(ids, scores, lexical_scores, documents, own, complete, dense.exact)
 
 
-def check(kbs: Sequence[KnowledgeBase], query: str | Sequence[str], mode: str) -> list[str]:
+def check(
+    kbs: Sequence[KnowledgeBase], query: str | Sequence[str], mode: str, dense_weight: float
+) -> list[str]:
     """The queries. Raises InvalidInput, naming the argument."""
     if not kbs:
         raise InvalidInput("name at least one knowledge base", param="knowledge_base_ids")
@@ -213,6 +222,8 @@ def check(kbs: Sequence[KnowledgeBase], query: str | Sequence[str], mode: str) -
         )
     if mode not in _MODES:
         raise InvalidInput(f"mode must be one of {', '.join(_MODES)}", param="mode")
+    if not 0 <= dense_weight <= 1:
+        raise InvalidInput("dense_weight must be 0 to 1", param="dense_weight")
     if isinstance(query, str):
         return [_checked(query, "query")]
     if not isinstance(query, list | tuple) or not 1 <= len(query) <= MAX_QUERIES:

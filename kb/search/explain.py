@@ -58,6 +58,7 @@ class Explainer:
         *,
         mode: Mode = "hybrid",
         where: Filter | None = None,
+        dense_weight: float = 0.5,
     ) -> Explanation:
         """The stage that each of a document's best chunks reached in `SearchCore.search`, and why no further.
 
@@ -65,7 +66,7 @@ class Explainer:
         """
         if not isinstance(query, str):
             raise InvalidInput("explain one query at a time: query must be a string", param="query")
-        check([kb], query, mode)
+        check([kb], query, mode, dense_weight)
         check_shape(shape)
         clock = Clock()
         content = self._documents.get(kb.id, content_id)
@@ -74,7 +75,7 @@ class Explainer:
         scope = self._core.scope(kb, where)
         chunks = self._documents.chunks(content_id)
         clock.lap("follow")
-        found = self._core.find([scope], [query], [vector], shape, mode, clock)
+        found = self._core.find([scope], [query], [vector], shape, mode, dense_weight, clock)
         ids = np.array([passage.chunk_id for passage, _ in chunks], np.int64)
         trace = _Trace(
             found,

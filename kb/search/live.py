@@ -55,7 +55,7 @@ class LiveIndexes:
                 if step.seq > self.vectors.seq:
                     self.vectors.apply(step.seq, step.add, step.vectors, step.remove)
                 if step.seq > self.lexical.seq:
-                    self.lexical.apply(step.seq, step.add, step.texts, step.remove)
+                    self.lexical.apply(step.seq, step.add, step.passages, step.remove)
         if self.vectors.wants_checkpoint and self._checkpointing.acquire(blocking=False):
             self._later(self._checkpoint)
 

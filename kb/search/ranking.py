@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kb.search.fuse import fuse
+from kb.search.fuse import fuse, support
 from kb.types import Ids, Mode, Vectors
 
 
@@ -13,13 +13,14 @@ from kb.types import Ids, Mode, Vectors
 class Candidates:
     """Scored chunks of one knowledge base; arrays of one length. A part not asked for is empty.
 
-    own: by part, those that the part's own index found; the others were scored along.
+    documents: the document of each, by a number. own: by part, those that the part's own index found; the others were scored along.
     complete: whether nothing else could match.
     """
 
     ids: Ids
     dense: Vectors
     lexical: Vectors
+    documents: Ids
     own: Mapping[str, Ids]
     complete: bool
     exact: bool
@@ -44,7 +45,7 @@ class Ranking:
     exact: bool
 
 
-def ranked(found: Sequence[Candidates], mode: Mode, *, explain: bool = False) -> Ranking:
+def ranked(found: Sequence[Candidates], mode: Mode, dense_weight: float, *, explain: bool = False) -> Ranking:
     """The candidates of some knowledge bases for one query, in one order."""
     ids = np.concatenate([one.ids for one in found])
     dense = np.concatenate([one.dense for one in found])
@@ -54,7 +55,9 @@ def ranked(found: Sequence[Candidates], mode: Mode, *, explain: bool = False) ->
         if mode == "hybrid"
         else {mode: dense if mode == "dense" else lexical}
     )
-    scores = fuse(dense, lexical) if mode == "hybrid" else parts[mode]
+    scores = parts.get(mode)
+    if scores is None:
+        scores = support(fuse(dense, lexical, dense_weight), np.concatenate([one.documents for one in found]))
     order = np.lexsort((ids, -scores))
     ranks = {}
     if explain:

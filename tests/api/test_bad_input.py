@@ -33,6 +33,8 @@ def _error(answer: Any) -> tuple[int, str | None, str]:
         ({"top_k": 2.5}, "top_k"),
         ({"mode": "magic"}, "mode"),
         ({"score_threshold": "high"}, "score_threshold"),
+        ({"dense_weight": 1.5}, "dense_weight"),
+        ({"dense_weight": "0.5"}, "dense_weight"),
         ({"limit": 3}, "limit"),
         ({"query": []}, "query"),
         ({"query": ["pump"] * 17}, "query"),

@@ -58,6 +58,17 @@ def test_a_threshold_drops_weaker_hits(handbook: TestClient) -> None:
     assert [hit["score"] for hit in hits] == [best]
 
 
+def test_the_weight_of_the_dense_part_can_be_asked_for(handbook: TestClient) -> None:
+    """All on words: a hybrid score is then twice the standard score of BM25."""
+    asked = {"query": "start the pump", "dense_weight": 0}
+    hits = handbook.post(SEARCH, json=asked).json()["hits"]
+    lexical = [hit["scores"]["lexical"] for hit in hits]
+    assert lexical == sorted(lexical, reverse=True)
+    assert (
+        hits[0]["score"] != handbook.post(SEARCH, json={"query": asked["query"]}).json()["hits"][0]["score"]
+    )
+
+
 def test_several_knowledge_bases_answer_as_one(handbook: TestClient) -> None:
     """Names and ids of the same knowledge base mean it once."""
     kb = handbook.get("/v1/knowledge_bases/handbook").json()
