@@ -84,8 +84,9 @@ class SearchCore:
         `score` is the inner product (dense), BM25 (lexical) or the sum of both standard scores (hybrid),
         raised where its document has more that fits; that says how far a hit stands out among the
         candidates and means nothing across queries. dense_weight: as in `fuse`, for hybrid. Of several
-        queries each chunk is ranked by the one that it answers best. explain: hits tell their ranks. Fewer than `shape.top_k` come back only when fewer match, or when widened hits become one.
-        Raises InvalidInput, naming the argument.
+        queries each chunk is ranked by the one that it answers best. explain: hits tell their ranks. Fewer
+        than `shape.top_k` come back only when fewer match, or when widened hits become one. Raises
+        InvalidInput, naming the argument.
         """
         queries = check(kbs, query, mode, dense_weight)
         check_shape(shape)
