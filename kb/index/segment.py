@@ -202,7 +202,7 @@ def write(
 
     total = len(ids)
     files = {suffix: folder / f"{name}{suffix}" for suffix in SUFFIXES}
-    ids.astype("<i8").tofile(files[".ids"])
+    files[".ids"].write_bytes(ids.astype("<i8").tobytes())
     with files[".rows"].open("wb") as file:
         for block in blocks:
             file.write(block.astype("<f2").tobytes())
@@ -210,7 +210,7 @@ def write(
     if total <= FLAT_UNTIL:
         flat = faiss.IndexFlatIP(dim)
         _add(flat, rows, 0, total, stopped)
-        faiss.write_index(flat, str(files[".flat"]))
+        _save(flat, files[".flat"])
         return [files[".ids"], files[".rows"], files[".flat"]], None
     # A compaction leaves half of the cores to the searches beside it.
     before = faiss.omp_get_max_threads()
@@ -219,7 +219,7 @@ def write(
         codes = faiss.IndexRaBitQ(dim, faiss.METRIC_INNER_PRODUCT, _CODE_BITS)
         codes.train(unit(rows.take(np.arange(0, total, max(1, total // _AT_ONCE)))))
         _add(codes, rows, 0, total, stopped)
-        faiss.write_index(codes, str(files[".codes"]))
+        _save(codes, files[".codes"])
         made = [files[".ids"], files[".rows"], files[".codes"]]
         if total >= GRAPH_FROM:
             if grown is not None and grown.has_graph:
@@ -228,7 +228,7 @@ def write(
                 graph, first = _new_graph(dim), 0
                 graph.train(unit(rows.take(np.arange(0, total, max(1, total // _AT_ONCE)))))
             _add(graph, rows, first, total, stopped)
-            faiss.write_index(graph, str(files[".graph"]))
+            _save(graph, files[".graph"])
             made.append(files[".graph"])
     finally:
         faiss.omp_set_num_threads(before)
@@ -262,6 +262,14 @@ def _add(index: Any, rows: _RowFile, first: int, end: int, stopped: threading.Ev
         if stopped.is_set():
             raise Interrupted("the index was closed before its next checkpoint was written")
         index.add(unit(rows.take(np.arange(at, min(at + _AT_ONCE, end)))))
+
+
+def _save(index: Any, path: Path) -> None:
+    """Through Python's file: an error of the last write, which comes at closing, is lost in FAISS's own."""
+    import faiss
+
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def _picking(keep: Mask, kept: int) -> Any:
