@@ -173,6 +173,11 @@ class SearchAnswer(Answer):
         examples=[{"embed": 2.9, "dense": 0.2, "lexical": 0.4, "total": 4.2}]
     )
     exact: bool = Field(examples=[True], description="Whether nothing better can have been missed.")
+    rerank: Literal["done", "deadline"] | None = Field(
+        examples=[None],
+        description="Whether the hits are in the cross-encoder's order (`scores.rerank`; `score` is not it)"
+        " or, because time was up, in the order without it; null where none was asked for.",
+    )
 
 
 class Text(Answer):

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from kb.catalog.attributes import checked
 from kb.errors import InvalidInput
 from kb.search.core import MAX_QUERY, MAX_TOP_K
+from kb.search.rerank import MAX_DEADLINE_MS, MAX_DEPTH, Rerank
 from kb.types import AttributeValue, ChunkingPolicy, Mode
 
 MAX_KNOWLEDGE_BASES = 64
@@ -143,8 +144,21 @@ class SearchRequest(Sent):
         ' or `{"type":"and|or","filters":[…]}`.',
     )
     score_threshold: float | None = Field(
-        None, allow_inf_nan=False, strict=True, description="Drop hits that score less."
+        None, allow_inf_nan=False, strict=True, description="Drop hits whose `score` is less."
     )
+    rerank: bool = Field(
+        False,
+        strict=True,
+        description="Put the best hits into the order of the server's cross-encoder (KB_RERANKER).",
+    )
+    rerank_depth: int = Field(20, ge=1, le=MAX_DEPTH, strict=True, description="How many of the best.")
+    rerank_deadline_ms: int = Field(
+        1000, ge=1, le=MAX_DEADLINE_MS, strict=True, description="After this the order stays as it was."
+    )
+
+    def reranking(self) -> Rerank | None:
+        """The reranking asked for."""
+        return Rerank(self.rerank_depth, self.rerank_deadline_ms) if self.rerank else None
 
 
 class SearchSeveralRequest(SearchRequest):

@@ -16,6 +16,7 @@ from kb.errors import InvalidInput
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, find
 from kb.search.core import MAX_TOP_K
+from kb.search.rerank import MAX_DEADLINE_MS, Rerank
 from kb.service import Progress, Service
 from kb.types import ChunkingPolicy, Document, Mode, SearchResult
 
@@ -49,13 +50,15 @@ def evaluate(
     *,
     mode: Mode = "hybrid",
     whole_documents: bool = False,
+    rerank: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure retrieval on a judged collection.
 
     Its corpus becomes a knowledge base of its own, which later runs find ready. whole_documents: one
     vector a document, of its title, a blank and its text, cut at the model's limit. A document ranks by
-    its best chunk. Latencies are of `Service.search` in this process, in milliseconds.
+    its best chunk. rerank: with the reranker of the settings, which gets all the time it takes.
+    Latencies are of `Service.search` in this process, in milliseconds.
     """
     root = Path(folder).expanduser().resolve()
     collection = read(root)
@@ -70,9 +73,10 @@ def evaluate(
     else:
         report = service.level(kb, root.as_uri(), collection.entries, EntryParser(), progress=progress)
     depth = _DEPTH if whole_documents else MAX_TOP_K
+    reranking = Rerank(deadline_ms=MAX_DEADLINE_MS) if rerank else None
     rankings, spent = {}, []
     for query_id, query in collection.queries.items():
-        found = service.search(query, [kb.id], top_k=depth, mode=mode)
+        found = service.search(query, [kb.id], top_k=depth, mode=mode, rerank=reranking)
         rankings[query_id] = ranking(found, collection.judgments[query_id])
         spent.append(found.timings_ms["total"])
     kb = service.knowledge_base(kb.id)
@@ -80,6 +84,7 @@ def evaluate(
         "collection": collection.name,
         "knowledge_base": kb.name,
         "mode": mode,
+        "rerank": rerank,
         "whole_documents": whole_documents,
         "documents": kb.documents,
         "chunks": kb.chunks,

@@ -24,9 +24,10 @@ from kb.ingest.level import level
 from kb.ingest.pipeline import Parser, Pipeline, Tally
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, Incoming
-from kb.protocols import Embedder
+from kb.protocols import Embedder, Reranker
 from kb.search.core import SearchCore
 from kb.search.live import LiveIndexes
+from kb.search.rerank import Rerank
 from kb.settings import Settings
 from kb.types import (
     Attributes,
@@ -67,12 +68,13 @@ class Service:
         self.jobs = JobRunner(
             self.catalog.jobs, self._run_job, self._job_parser.close, settings.data_dir / "jobs.lock"
         )
-        self._search = SearchCore(self.catalog.documents, self._embed_query, self._live)
+        self._search = SearchCore(self.catalog.documents, self._embed_query, self._live, self.reranker)
         # One checkpoint at a time: each takes half of the cores.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="kb-checkpoint")
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._embedders: dict[str, Embedder] = {}
+        self._reranker: Reranker | None = None
         self._batchers: dict[str, QueryBatcher] = {}
         self._indexes: dict[str, LiveIndexes] = {}
 
@@ -244,12 +246,19 @@ class Service:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         score_threshold: float | None = None,
+        rerank: Rerank | None = None,
     ) -> SearchResult:
         """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`."""
         found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
         unique = list({kb.id: kb for kb in found}.values())
         return self._search.search(
-            unique, query, top_k=top_k, mode=mode, where=where, score_threshold=score_threshold
+            unique,
+            query,
+            top_k=top_k,
+            mode=mode,
+            where=where,
+            score_threshold=score_threshold,
+            rerank=rerank,
         )
 
     def warm(self) -> None:
@@ -257,6 +266,8 @@ class Service:
         for kb in self.knowledge_bases():
             self._batcher(kb)
             self._live(kb).catch_up()
+        if self.settings.reranker:
+            self.reranker()
 
     def embedder(self, model: str) -> Embedder:
         """A model by name or path, loaded once; exported first if this data folder never used it."""
@@ -270,6 +281,28 @@ class Service:
                 folder = exported(model, self.settings.models_dir)
                 self._embedders[model] = OnnxEmbedder(folder, threads=self.settings.threads)
             return self._embedders[model]
+
+    def reranker(self) -> Reranker:
+        """The reranker of the settings, loaded once; exported first if this data folder never used it.
+
+        Raises InvalidInput where none is set, ModelUnavailable where it cannot serve.
+        """
+        model = self.settings.reranker
+        if model is None:
+            raise InvalidInput(
+                "no reranker is set; start with KB_RERANKER set to a sentence-transformers CrossEncoder, "
+                "by path or by the name of one that is downloaded",
+                param="rerank",
+            )
+        with self._lock:
+            loading = self._loading.setdefault(f"reranker {model}", threading.Lock())
+        with loading:
+            if self._reranker is None:
+                from kb.embed.reranker import OnnxReranker
+
+                folder = exported(model, self.settings.models_dir, "reranker")
+                self._reranker = OnnxReranker(folder, threads=self.settings.threads)
+            return self._reranker
 
     # Upkeep
 

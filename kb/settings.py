@@ -15,13 +15,15 @@ class Settings:
     """Where the data lies and how much of the machine to use.
 
     data_dir: everything that is stored. database_url: the catalog, SQLite in the data folder unless given.
-    model: the embedding model of new knowledge bases. threads: cores one embedding may use, 0 for all.
+    model: the embedding model of new knowledge bases. reranker: a CrossEncoder for searches that ask for
+    one, None for none. threads: cores one run of a model may use, 0 for all.
     """
 
     data_dir: Path
     database_url: str
     model: str = DEFAULT_MODEL
     threads: int = 0
+    reranker: str | None = None
 
     @property
     def models_dir(self) -> Path:
@@ -35,7 +37,7 @@ class Settings:
 
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
-        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL and KB_THREADS; an argument wins.
+        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER and KB_THREADS; an argument wins.
 
         Without either, data lies where the platform keeps an application's data. Raises InvalidInput.
         """
@@ -55,4 +57,5 @@ class Settings:
             or f"sqlite:///{(folder / 'catalog.db').as_posix()}",
             model=environment.get("KB_MODEL") or DEFAULT_MODEL,
             threads=int(threads),
+            reranker=environment.get("KB_RERANKER") or None,
         )

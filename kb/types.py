@@ -19,6 +19,8 @@ Ids = NDArray[np.int64]
 AttributeValue = str | int | float | bool
 Attributes = Mapping[str, AttributeValue]
 Mode = Literal["hybrid", "dense", "lexical"]
+Outcome = Literal["done", "deadline"]
+"""Of a reranking: in the reranker's order, or left in the order it was given because time was up."""
 
 
 def is_unicode(text: str) -> bool:
@@ -189,11 +191,13 @@ class SearchResult:
     """Hits, best first, and how long each stage took in milliseconds.
 
     exact: whether every index that was asked looked at all that could match.
+    rerank: what came of a reranking; None where none was asked for.
     """
 
     hits: tuple[Hit, ...]
     timings_ms: Mapping[str, float]
     exact: bool = True
+    rerank: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

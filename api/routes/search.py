@@ -37,6 +37,7 @@ async def _searched(request: Request, asked: SearchRequest, kbs: Sequence[str]) 
             mode=asked.mode,
             where=where,
             score_threshold=asked.score_threshold,
+            rerank=asked.reranking(),
         )
         request.app.state.metrics.observe_search(result.timings_ms)
         return respond(result)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, func, select
@@ -24,6 +25,10 @@ _HITS = (
     .where(chunks.c.id.in_(bindparam("ids", expanding=True)))
 )
 
+_TEXTS = select(chunks.c.id, chunks.c.context, chunks.c.text).where(
+    chunks.c.id.in_(bindparam("ids", expanding=True))
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -40,6 +45,7 @@ class Documents:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._hits = database.prepare(_HITS)
+        self._texts = database.prepare(_TEXTS)
 
     def known(self, source_id: str) -> dict[str, Known]:
         """What is visible of a source, by uri."""
@@ -85,14 +91,23 @@ class Documents:
     ) -> list[Hit]:
         """The visible chunks among `ids`, in their order; a chunk replaced meanwhile is absent.
 
-        scores: of each id. parts: what they were made of, by name, of each id.
+        scores: of each id. parts: what they were made of, by name, of each id; nan where it has no such part.
         """
         rows = {row.id: row for row in self._hits(ids=ids)}
         return [
-            _hit(rows[chunk_id], scores[at], {name: values[at] for name, values in parts.items()})
+            _hit(
+                rows[chunk_id],
+                scores[at],
+                {name: values[at] for name, values in parts.items() if not isnan(values[at])},
+            )
             for at, chunk_id in enumerate(ids)
             if chunk_id in rows
         ]
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """What is indexed of each chunk, context and text, in order; "" where it was replaced meanwhile."""
+        found = {row.id: row.context + row.text for row in self._texts(ids=ids)}
+        return [found.get(chunk_id, "") for chunk_id in ids]
 
     def failures(self, kb_id: str) -> list[Failure]:
         """The documents in quarantine."""

@@ -11,6 +11,10 @@ from kb.cli.terminal import AsJson, DataDir, Mode, parsed_json, print_json, prog
 if TYPE_CHECKING:
     from kb.types import Hit
 
+RerankOption = Annotated[
+    bool, typer.Option("--rerank", help="Put the best into the order of the cross-encoder KB_RERANKER.")
+]
+
 
 def search(
     query: Annotated[str, typer.Argument(help="A question, or words to find.")],
@@ -21,11 +25,15 @@ def search(
         str | None, typer.Option("--filter", help='JSON, e.g. {"type":"eq","key":"team","value":"ops"}')
     ] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Drop hits that score less.")] = None,
+    rerank: RerankOption = False,
+    rerank_depth: Annotated[int, typer.Option(help="How many of the best to rerank, 1 to 100.")] = 20,
+    rerank_deadline_ms: Annotated[int, typer.Option(help="After this the order stays as it was.")] = 1000,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the passages that answer."""
     from kb.search.filters import parse_filter
+    from kb.search.rerank import Rerank
 
     with service(data_dir, as_json) as opened:
         parsed = parse_filter(parsed_json(where, "filter"), param="filter") if where else None
@@ -36,13 +44,15 @@ def search(
             mode=mode.value,
             where=parsed,
             score_threshold=score_threshold,
+            rerank=Rerank(rerank_depth, rerank_deadline_ms) if rerank else None,
         )
     if as_json:
         print_json(asdict(result))
         return
     for rank, hit in enumerate(result.hits, 1):
         _show_hit(rank, hit)
-    say(f"{len(result.hits)} hits in {result.timings_ms['total']:.0f} ms")
+    left = "; not reranked, the deadline passed" if result.rerank == "deadline" else ""
+    say(f"{len(result.hits)} hits in {result.timings_ms['total']:.0f} ms{left}")
 
 
 def eval_(
@@ -51,6 +61,7 @@ def eval_(
     whole_documents: Annotated[
         bool, typer.Option("--whole-documents", help="One vector a document.")
     ] = False,
+    rerank: RerankOption = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +69,9 @@ def eval_(
     from kb.evaluate import evaluate
 
     with service(data_dir, as_json) as opened, progress(as_json, "Ingesting") as tell:
-        result = evaluate(opened, path, mode=mode.value, whole_documents=whole_documents, progress=tell)
+        result = evaluate(
+            opened, path, mode=mode.value, whole_documents=whole_documents, rerank=rerank, progress=tell
+        )
     if as_json:
         print_json(result)
         return

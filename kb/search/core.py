@@ -8,9 +8,11 @@ import numpy as np
 
 from kb.catalog.documents import Documents
 from kb.errors import InvalidInput
+from kb.protocols import Reranker
 from kb.search.fuse import fuse
 from kb.search.live import LiveIndexes
-from kb.types import Filter, Ids, KnowledgeBase, Mode, SearchResult, Vectors, is_unicode
+from kb.search.rerank import Rerank, reranked
+from kb.types import Filter, Ids, KnowledgeBase, Mode, Outcome, SearchResult, Vectors, is_unicode
 
 MAX_TOP_K = 1000
 MAX_QUERY = 8192
@@ -35,7 +37,7 @@ class SearchCore:
     """Searches knowledge bases.
 
     embed: the vector of a query under a knowledge base's model, shape (dim,).
-    live: the indexes of a knowledge base.
+    live: the indexes of a knowledge base. reranker: asked for only where a search wants one.
     """
 
     def __init__(
@@ -43,10 +45,12 @@ class SearchCore:
         documents: Documents,
         embed: Callable[[KnowledgeBase, str], Vectors],
         live: Callable[[KnowledgeBase], LiveIndexes],
+        reranker: Callable[[], Reranker],
     ) -> None:
         self._documents = documents
         self._embed = embed
         self._live = live
+        self._reranker = reranker
 
     def search(
         self,
@@ -57,14 +61,23 @@ class SearchCore:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         score_threshold: float | None = None,
+        rerank: Rerank | None = None,
     ) -> SearchResult:
         """The best `top_k` chunks, best first; equal scores go by chunk id.
 
         `score` is the inner product (dense), BM25 (lexical) or the sum of both standard scores (hybrid),
         which says how far a hit stands out among the candidates and means nothing across queries.
         Fewer than top_k come back only when fewer match. Raises InvalidInput, naming the argument.
+
+        rerank: put the best `rerank.depth` of all knowledge bases together into a cross-encoder's order,
+        equal ones as they were; those behind them stay. It changes the order and nothing else: `score` and
+        the threshold mean what they mean without it, and the cross-encoder's own score is `scores["rerank"]`.
+        When its deadline passes the order stays as it was and the result says so.
         """
         _check(kbs, query, top_k, mode)
+        # Before anything is searched: where no reranker is set this fails.
+        reranker = None if rerank is None else self._reranker()
+        until: float | None = None
         clock = _Clock()
         vector = None if mode == "lexical" else self._embed(kbs[0], query)
         clock.lap("embed")
@@ -72,13 +85,24 @@ class SearchCore:
             found = [
                 self._candidates(kb, query, vector, mode, max(_DEPTH, top_k), where, clock) for kb in kbs
             ]
-            ids, scores, parts = _ranked(found, mode, top_k, score_threshold)
+            depth = top_k if rerank is None else max(top_k, rerank.depth)
+            ids, scores, parts = _ranked(found, mode, depth, score_threshold)
             clock.lap("fuse")
-            hits = self._documents.hits(ids.tolist(), scores.tolist(), parts)
+            outcome: Outcome | None = None
+            if rerank is not None and reranker is not None:
+                until = until or time.monotonic() + rerank.deadline_ms / 1000
+                texts = self._documents.texts(ids[: rerank.depth].tolist())
+                done = reranked(reranker, query, texts, len(ids), until)
+                outcome, ids, scores = done.outcome, ids[done.order], scores[done.order]
+                parts = {name: given[done.order] for name, given in {**parts, "rerank": done.scores}.items()}
+                clock.lap("rerank")
+            hits = self._documents.hits(
+                ids[:top_k].tolist(), scores.tolist(), {name: given.tolist() for name, given in parts.items()}
+            )
             clock.lap("read")
-            if len(hits) == len(ids) or attempt == _ATTEMPTS - 1:
+            if len(hits) == len(ids[:top_k]) or attempt == _ATTEMPTS - 1:
                 break
-        return SearchResult(tuple(hits), clock.read(), all(one.exact for one in found))
+        return SearchResult(tuple(hits), clock.read(), all(one.exact for one in found), outcome)
 
     def _candidates(
         self,
@@ -130,7 +154,7 @@ class _Clock:
 
 def _ranked(
     found: Sequence[_Candidates], mode: Mode, top_k: int, threshold: float | None
-) -> tuple[Ids, Vectors, dict[str, list[float]]]:
+) -> tuple[Ids, Vectors, dict[str, Vectors]]:
     """Ids and scores in final order, and the parts the scores were made of."""
     ids = np.concatenate([one.ids for one in found])
     dense = np.concatenate([one.dense for one in found])
@@ -144,7 +168,7 @@ def _ranked(
     order = np.lexsort((ids, -scores))[:top_k]
     if threshold is not None:
         order = order[scores[order] >= threshold]
-    return ids[order], scores[order], {name: values[order].tolist() for name, values in parts.items()}
+    return ids[order], scores[order], {name: values[order] for name, values in parts.items()}
 
 
 def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> None:
