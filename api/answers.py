@@ -66,6 +66,8 @@ class KnowledgeBase(Answer):
     documents: int = Field(examples=[25])
     chunks: int = Field(examples=[310])
     created_at: str = Field(examples=["2025-10-17T09:30:00.000Z"])
+    building: str | None = Field(examples=[None], description="The model that `kb reembed` prepares.")
+    previous: str | None = Field(examples=[None], description="The model that `kb rollback` returns to.")
 
 
 class KnowledgeBases(Answer):

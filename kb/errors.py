@@ -12,7 +12,8 @@ KbError
 │   └── TooLarge                 a size, page, time or memory limit was reached
 ├── ModelUnavailable             an embedding model cannot be loaded or verified
 ├── ModelMismatch                vectors or settings of another model were offered
-│   └── DimensionMismatch
+│   ├── DimensionMismatch
+│   └── ModelChanged             the knowledge base came under another model meanwhile
 ├── IndexCorrupt                 a checkpoint failed its checksum; it is rebuilt from the catalog
 ├── StorageFull                  the disk has no room; what was acknowledged is safe
 ├── DataFolderInUse              another server holds the data folder
@@ -76,6 +77,10 @@ class ModelMismatch(KbError):
 
 class DimensionMismatch(ModelMismatch):
     """A vector's length is not the index's."""
+
+
+class ModelChanged(ModelMismatch):
+    """The knowledge base was switched to another model meanwhile; read it anew and go on."""
 
 
 class IndexCorrupt(KbError):

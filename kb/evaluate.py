@@ -7,7 +7,7 @@ corpus-id is their path inside the folder or, where that is unambiguous, their n
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, find
 from kb.search.core import MAX_TOP_K
 from kb.search.rerank import MAX_DEADLINE_MS, Rerank
-from kb.service import Progress, Service
+from kb.service import Judge, Progress, Service
 from kb.types import ChunkingPolicy, Document, Mode, SearchResult
 
 # What a collection's own files are called; everything else in its folder is a document.
@@ -93,6 +93,31 @@ def evaluate(
         "latency_ms": percentiles(spent),
         "ingest": {"embedded": report.embedded, "failed": report.failed, "seconds": report.seconds},
     }
+
+
+def judge(folder: Path | str) -> Judge:
+    """Measures a search by the judged queries in a folder: nDCG@10 of its documents, by their best chunks.
+
+    For a knowledge base that is there already: its corpus is not read. Raises InvalidInput, also where a
+    search finds no judged document at all.
+    """
+    root = Path(folder).expanduser().resolve()
+    collection = read(root)
+
+    def ndcg(search: Callable[..., SearchResult]) -> float:
+        rankings = {
+            name: ranking(search(query, top_k=_DEPTH), collection.judgments[name])
+            for name, query in collection.queries.items()
+        }
+        measured = measure(rankings, collection.judgments)
+        if not measured["recall@100"]:
+            raise InvalidInput(
+                f"no document judged in {root} was found; corpus-ids must be the documents' uris or names",
+                param="judge",
+            )
+        return measured["ndcg@10"]
+
+    return ndcg
 
 
 def read(folder: Path) -> Collection:

@@ -1,20 +1,34 @@
 """Puts the parts together: the only file that chooses implementations."""
 
+import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from filelock import FileLock, Timeout
 
 from kb.catalog import Catalog
 from kb.catalog.attributes import checked
 from kb.catalog.jobs import JobFile
 from kb.embed.batching import QueryBatcher
 from kb.embed.folder import exported
-from kb.errors import Interrupted, InvalidInput, ModelMismatch, NotFound
+from kb.errors import (
+    DataFolderInUse,
+    Interrupted,
+    InvalidInput,
+    KbError,
+    ModelChanged,
+    ModelMismatch,
+    NotFound,
+)
 from kb.index.faiss_index import FaissIndex
 from kb.index.lexical import TantivyIndex
 from kb.ingest import source
@@ -22,11 +36,12 @@ from kb.ingest.chunk import check_policy, default_policy
 from kb.ingest.jobs import JobRunner
 from kb.ingest.level import level
 from kb.ingest.pipeline import Parser, Pipeline, Tally
+from kb.ingest.reembed import Reembed
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, Incoming
 from kb.protocols import Embedder, Reranker
 from kb.search.core import SearchCore
-from kb.search.live import LiveIndexes
+from kb.search.live import LiveIndexes, StillIndexes, dense_folder
 from kb.search.rerank import Rerank
 from kb.settings import Settings
 from kb.types import (
@@ -34,6 +49,7 @@ from kb.types import (
     AttributeValue,
     ChunkingPolicy,
     Content,
+    EmbeddingModel,
     Failure,
     Filter,
     IngestReport,
@@ -41,6 +57,7 @@ from kb.types import (
     KnowledgeBase,
     Mode,
     Receipt,
+    Reembedded,
     SearchResult,
     Vectors,
     is_unicode,
@@ -54,6 +71,11 @@ _UPLOADS = "upload"
 
 Progress = Callable[[int, int, int], None]
 """Called with documents done, documents in all, and texts embedded so far."""
+
+Judge = Callable[[Callable[..., SearchResult]], float]
+"""Asks queries of a search (called with a query and `top_k`) and gives their nDCG@10."""
+
+log = logging.getLogger(__name__)
 
 
 class Service:
@@ -181,7 +203,7 @@ class Service:
     ) -> IngestReport:
         """Bring a knowledge base level with any source, as `ingest` does with a folder."""
         source_id = self.catalog.store.source(kb.id, source_uri)
-        pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), parser, kb, source_id)
+        pipeline = Pipeline(self.catalog.store, partial(self._under, kb.id), parser, source_id)
         report = level(
             self.catalog,
             pipeline,
@@ -190,12 +212,10 @@ class Service:
             files,
             whole=whole,
             attributes=attributes,
-            progress=progress or (lambda done, total, embedded: None),
+            progress=progress or _silent,
         )
-        live = self._live(kb)
-        live.catch_up()
         # Who called may close at once: the next start should find the index written.
-        live.settle()
+        self._follow(kb.id).settle()
         return report
 
     def submit(self, kb: str, files: Sequence[JobFile]) -> Job:
@@ -248,24 +268,31 @@ class Service:
         score_threshold: float | None = None,
         rerank: Rerank | None = None,
     ) -> SearchResult:
-        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`."""
-        found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
-        unique = list({kb.id: kb for kb in found}.values())
-        return self._search.search(
-            unique,
-            query,
-            top_k=top_k,
-            mode=mode,
-            where=where,
-            score_threshold=score_threshold,
-            rerank=rerank,
-        )
+        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`.
+
+        One answer is of one model: whoever is overtaken by a switch to another begins again.
+        """
+        while True:
+            found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
+            unique = list({kb.id: kb for kb in found}.values())
+            try:
+                return self._search.search(
+                    unique,
+                    query,
+                    top_k=top_k,
+                    mode=mode,
+                    where=where,
+                    score_threshold=score_threshold,
+                    rerank=rerank,
+                )
+            except ModelChanged:
+                continue
 
     def warm(self) -> None:
         """Load models and indexes of every knowledge base, so that the first query need not."""
         for kb in self.knowledge_bases():
             self._batcher(kb)
-            self._live(kb).catch_up()
+            self._follow(kb.id)
         if self.settings.reranker:
             self.reranker()
 
@@ -281,6 +308,118 @@ class Service:
                 folder = exported(model, self.settings.models_dir)
                 self._embedders[model] = OnnxEmbedder(folder, threads=self.settings.threads)
             return self._embedders[model]
+
+    # Another model
+
+    def reembed(
+        self,
+        kb: str,
+        model: str,
+        *,
+        judge: Judge | None = None,
+        only_if_better: bool = False,
+        progress: Progress | None = None,
+    ) -> Reembedded:
+        """Bring a knowledge base under another embedding model without a pause; `rollback` takes it back.
+
+        Vectors and a dense index are built beside the live ones, and what is written meanwhile is followed;
+        an interrupted run goes on where it stopped. Then one transaction makes the model live. The model
+        that was live is kept, with its vectors and index, and one kept before is dropped. Documents are not
+        cut anew.
+
+        judge: compares both before the switch. only_if_better: stay where the new one is not better; what was
+        built is kept for another run. progress: called with texts done, texts to do, and texts embedded.
+        Raises InvalidInput, ModelUnavailable, ModelMismatch, or DataFolderInUse while another run is at work.
+        """
+        if only_if_better and judge is None:
+            raise InvalidInput("only_if_better needs judged queries", param="only_if_better")
+        found = self.catalog.knowledge_bases.get(kb)
+        loaded = self.embedder(model)
+        if loaded.fingerprint == found.fingerprint:
+            raise InvalidInput(f"{found.name} is under {model} already", param="model")
+        wanted = EmbeddingModel(model, loaded.fingerprint, loaded.dim)
+        return self._change_model(found, wanted, loaded, judge, only_if_better, progress or _silent)
+
+    def rollback(self, kb: str, *, progress: Progress | None = None) -> Reembedded:
+        """Return to the model that was live before, in one transaction, after embedding with it what is new.
+
+        The two change places, so that a second rollback undoes the first. Raises NotFound where none is kept.
+        """
+        found = self.catalog.knowledge_bases.get(kb)
+        previous = self.catalog.models.of(found.id).get("previous")
+        if previous is None:
+            raise NotFound(f"no previous model of {found.name} is kept", param="knowledge_base")
+        loaded = self._loaded(previous.embedder, previous.fingerprint, found.name)
+        return self._change_model(found, previous, loaded, None, False, progress or _silent)
+
+    def forget(self, kb: str) -> list[str]:
+        """Drop the model that a rollback would return to, and one half built, with all they take on the disk.
+
+        Returns their names. Raises DataFolderInUse while a reembed is at work.
+        """
+        found = self.catalog.knowledge_bases.get(kb)
+        with self._reembedding(found):
+            kept = self.catalog.models.of(found.id)
+            self.catalog.models.forget(found.id)
+            self._drop_models(found.id, kept.values())
+        return [model.embedder for model in kept.values()]
+
+    def _change_model(
+        self,
+        kb: KnowledgeBase,
+        model: EmbeddingModel,
+        embedder: Embedder,
+        judge: Judge | None,
+        only_if_better: bool,
+        progress: Progress,
+    ) -> Reembedded:
+        started = time.monotonic()
+        with self._reembedding(kb):
+            before = self.catalog.models.of(kb.id)
+            self.catalog.models.begin(kb.id, model)
+            self._drop_models(kb.id, before.values())
+            candidate = replace(kb, embedder=model.embedder, fingerprint=model.fingerprint, dim=model.dim)
+            live = self._opened(candidate)
+            run = Reembed(self.catalog, kb, model, embedder, live.vectors, progress)
+            run.prepare()
+            scores = None
+            if judge is not None:
+                beside = StillIndexes(candidate, self.catalog.feed, live.vectors, live.lexical)
+                core = SearchCore(self.catalog.documents, self._embed_query, lambda kb: beside, self.reranker)
+                scores = judge(partial(self._search.search, [kb])), judge(partial(core.search, [candidate]))
+            better = scores is None or scores[1] > scores[0]
+            switched = better or not only_if_better
+            if switched:
+                run.switch()
+                self._drop_models(kb.id, before.values())
+        return Reembedded(
+            embedder=model.embedder,
+            previous=kb.embedder,
+            switched=switched,
+            embedded=run.embedded,
+            before=scores[0] if scores else None,
+            after=scores[1] if scores else None,
+            remark=_remark(kb, embedder),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    @contextmanager
+    def _reembedding(self, kb: KnowledgeBase) -> Iterator[None]:
+        folder = self.settings.indexes_dir / kb.id
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / "reembed.lock", timeout=0):
+                yield
+        except Timeout:
+            raise DataFolderInUse(f"the model of {kb.name} is being changed already") from None
+
+    def _drop_models(self, kb_id: str, models: Iterable[EmbeddingModel]) -> None:
+        """Free what those of some models take that the knowledge base does not keep."""
+        kept = {model.fingerprint for model in self.catalog.models.of(kb_id).values()}
+        kept.add(self.catalog.knowledge_bases.get(kb_id).fingerprint)
+        for fingerprint in {model.fingerprint for model in models} - kept:
+            self.catalog.models.drop_vectors(fingerprint)
+            shutil.rmtree(self.settings.indexes_dir / kb_id / fingerprint, ignore_errors=True)
 
     def reranker(self) -> Reranker:
         """The reranker of the settings, loaded once; exported first if this data folder never used it.
@@ -332,7 +471,7 @@ class Service:
     def follow(self) -> None:
         """Bring the indexes of every knowledge base level with the catalog."""
         for kb in self.knowledge_bases():
-            self._live(kb).catch_up()
+            self._follow(kb.id)
 
     # Parts
 
@@ -342,33 +481,67 @@ class Service:
         return None
 
     def _embedder_of(self, kb: KnowledgeBase) -> Embedder:
-        loaded = self.embedder(kb.embedder)
-        if loaded.fingerprint != kb.fingerprint:
+        return self._loaded(kb.embedder, kb.fingerprint, kb.name)
+
+    def _loaded(self, model: str, fingerprint: str, name: str) -> Embedder:
+        loaded = self.embedder(model)
+        if loaded.fingerprint != fingerprint:
+            # The model's folder may have been replaced since it was loaded, as `reembed` may have found it.
+            with self._lock:
+                self._embedders.pop(model, None)
+            loaded = self.embedder(model)
+        if loaded.fingerprint != fingerprint:
             raise ModelMismatch(
-                f"{kb.name} was built with another version of the model {kb.embedder}; put it back, "
-                "or ingest into a new knowledge base"
+                f"{name} was built with another version of the model {model}; put it back, "
+                f"or bring it under this one: kb reembed {name} --model {model}"
             )
         return loaded
 
+    def _under(self, kb_id: str) -> tuple[KnowledgeBase, Embedder]:
+        kb = self.catalog.knowledge_bases.get(kb_id)
+        return kb, self._embedder_of(kb)
+
     def _batcher(self, kb: KnowledgeBase) -> QueryBatcher:
-        loaded = self._embedder_of(kb)
+        if kb.building is not None and kb.building not in self._loading:
+            # Loaded before the switch, outside any search.
+            threading.Thread(target=self._load_ahead, args=(kb.building,), daemon=True).start()
         with self._lock:
-            return self._batchers.setdefault(kb.fingerprint, QueryBatcher(loaded))
+            known = self._batchers.get(kb.fingerprint)
+        if known is None:
+            loaded = self._embedder_of(kb)
+            with self._lock:
+                known = self._batchers.setdefault(kb.fingerprint, QueryBatcher(loaded))
+        return known
+
+    def _load_ahead(self, model: str) -> None:
+        try:
+            self.embedder(model)
+        except KbError as error:
+            log.warning("%s, which is being prepared, cannot be loaded here: %s", model, error)
 
     def _embed_query(self, kb: KnowledgeBase, query: str) -> Vectors:
         return self._batcher(kb).embed(query)
 
     def _live(self, kb: KnowledgeBase) -> LiveIndexes:
         with self._lock:
-            if kb.id not in self._indexes:
-                self._indexes[kb.id] = self._opened(kb)
-            return self._indexes[kb.id]
+            known = self._indexes.get(kb.id)
+            if known is None or known.fingerprint != kb.fingerprint:
+                # One model's at a time: a search that is still under the other one holds its own.
+                known = self._indexes[kb.id] = self._opened(kb)
+            return known
+
+    def _follow(self, kb_id: str) -> None:
+        while True:
+            try:
+                return self._live(self.catalog.knowledge_bases.get(kb_id)).catch_up()
+            except ModelChanged:
+                continue
 
     def _opened(self, kb: KnowledgeBase) -> LiveIndexes:
-        folder = self.settings.indexes_dir / kb.id
+        folder = dense_folder(self.settings.indexes_dir, kb)
         dense = FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim)
         return LiveIndexes(
-            kb, self.catalog.feed, dense, TantivyIndex(folder / "lexical"), self._background.submit
+            kb, self.catalog.feed, dense, TantivyIndex(folder.parent / "lexical"), self._background.submit
         )
 
     def _run_job(self, job: Job) -> IngestReport:
@@ -383,10 +556,24 @@ class Service:
                 yield Blob(file.name, file.data), file.attributes
 
         tally = Tally()
-        pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), self._job_parser, kb, source_id)
+        pipeline = Pipeline(self.catalog.store, partial(self._under, kb.id), self._job_parser, source_id)
         pipeline.run(while_wanted(), tally, lambda done, embedded: None)
-        self._live(kb).catch_up()
+        self._follow(kb.id)
         return tally.report()
+
+
+def _silent(done: int, total: int, embedded: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _remark(kb: KnowledgeBase, embedder: Embedder) -> str | None:
+    size = kb.chunking.size
+    if size is None or size <= embedder.max_tokens:
+        return None
+    return (
+        f"chunks have up to {size} tokens and the model reads {embedder.max_tokens}: the rest of a chunk "
+        "is not embedded; to cut smaller, ingest into a new knowledge base"
+    )
 
 
 def open(data_dir: Path | str | None = None) -> Service:

@@ -86,8 +86,20 @@ class ChunkingPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """A model as a knowledge base knows it: its name or path, what decides its vectors, and their length."""
+
+    embedder: str
+    fingerprint: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
 class KnowledgeBase:
-    """A named collection of documents under one embedder and one chunking policy."""
+    """A named collection of documents under one embedder and one chunking policy.
+
+    building: the model that `kb reembed` prepares. previous: the one that `kb rollback` returns to.
+    """
 
     id: str
     name: str
@@ -99,6 +111,8 @@ class KnowledgeBase:
     created_at: str
     documents: int = 0
     chunks: int = 0
+    building: str | None = None
+    previous: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +246,24 @@ class IngestReport:
     def failed(self) -> int:
         """How many documents were refused."""
         return len(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Reembedded:
+    """What became of a change of models.
+
+    switched: whether `embedder` is live now. embedded: texts embedded by this run. before and after: nDCG@10
+    on the judged queries under the old and the new model, None where there were none. remark: what to know.
+    """
+
+    embedder: str
+    previous: str
+    switched: bool
+    embedded: int
+    before: float | None
+    after: float | None
+    remark: str | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

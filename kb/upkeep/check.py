@@ -12,7 +12,7 @@ from kb.catalog import Catalog
 from kb.catalog.schema import chunks, vectors
 from kb.catalog.store import unpack_vectors, unused
 from kb.index import faiss_index, lexical
-from kb.search.live import LiveIndexes
+from kb.search.live import LiveIndexes, dense_folder
 from kb.types import Ids, KnowledgeBase
 from kb.upkeep.catalog import Finding, catalog_findings
 
@@ -74,6 +74,16 @@ def _findings(
     for folder in folders:
         if folder.name not in known:
             yield Finding("leftover", folder.name, "indexes of a knowledge base that is gone", True)
+    for kb in kbs:
+        kept = {
+            kb.fingerprint,
+            "lexical",
+            *(model.fingerprint for model in catalog.models.of(kb.id).values()),
+        }
+        for folder in (indexes / kb.id).glob("*/"):
+            if folder.name not in kept:
+                what = "the index of a model that is gone"
+                yield Finding("leftover", f"{kb.id}/{folder.name}", what, True)
     unreadable = {finding.knowledge_base for finding in found if finding.kind == "vector_broken"}
     for kb in kbs:
         # The feed cannot be followed past a vector that is not one.
@@ -84,7 +94,7 @@ def _findings(
 def _index_findings(
     catalog: Catalog, folder: Path, opened: Callable[[KnowledgeBase], LiveIndexes], kb: KnowledgeBase
 ) -> Iterator[Finding]:
-    damaged = [faiss_index.damage(folder), lexical.damage(folder / "lexical")]
+    damaged = [faiss_index.damage(folder / kb.fingerprint), lexical.damage(folder / "lexical")]
     if kb.chunks and not (folder / "lexical").is_dir():
         damaged.append(f"{folder / 'lexical'} is missing")
     if any(damaged):
@@ -156,7 +166,7 @@ def _repair(
             shutil.rmtree(indexes / finding.knowledge_base, ignore_errors=True)
     for kb in kbs:
         if any(f.knowledge_base == kb.name and f.kind.startswith("index_") for f in found):
-            faiss_index.discard(indexes / kb.id)
+            faiss_index.discard(dense_folder(indexes, kb))
             lexical.discard(indexes / kb.id / "lexical")
             live = opened(kb)
             live.catch_up()
