@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from kb.errors import InvalidInput
+from kb.ingest.reembed import Judge
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, find
 from kb.search.core import MAX_TOP_K
 from kb.search.rerank import MAX_DEADLINE_MS, Rerank
-from kb.service import Judge, Progress, Service
+from kb.service import Progress, Service
 from kb.types import ChunkingPolicy, Document, Mode, SearchResult
 
 # What a collection's own files are called; everything else in its folder is a document.

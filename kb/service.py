@@ -3,17 +3,13 @@
 import logging
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-
-from filelock import FileLock, Timeout
 
 from kb.catalog import Catalog
 from kb.catalog.attributes import checked
@@ -21,7 +17,6 @@ from kb.catalog.jobs import JobFile
 from kb.embed.batching import QueryBatcher
 from kb.embed.folder import exported
 from kb.errors import (
-    DataFolderInUse,
     Interrupted,
     InvalidInput,
     KbError,
@@ -36,12 +31,12 @@ from kb.ingest.chunk import check_policy, default_policy
 from kb.ingest.jobs import JobRunner
 from kb.ingest.level import level
 from kb.ingest.pipeline import Parser, Pipeline, Tally
-from kb.ingest.reembed import Reembed
+from kb.ingest.reembed import Judge, ModelChange
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, Incoming
 from kb.protocols import Embedder, Reranker
 from kb.search.core import SearchCore
-from kb.search.live import LiveIndexes, StillIndexes, dense_folder
+from kb.search.live import LiveIndexes, dense_folder
 from kb.search.rerank import Rerank
 from kb.settings import Settings
 from kb.types import (
@@ -72,9 +67,6 @@ _UPLOADS = "upload"
 Progress = Callable[[int, int, int], None]
 """Called with documents done, documents in all, and texts embedded so far."""
 
-Judge = Callable[[Callable[..., SearchResult]], float]
-"""Asks queries of a search (called with a query and `top_k`) and gives their nDCG@10."""
-
 log = logging.getLogger(__name__)
 
 
@@ -90,7 +82,8 @@ class Service:
         self.jobs = JobRunner(
             self.catalog.jobs, self._run_job, self._job_parser.close, settings.data_dir / "jobs.lock"
         )
-        self._search = SearchCore(self.catalog.documents, self._embed_query, self._live, self.reranker)
+        self._search = self._searching(self._live)
+        self._change = ModelChange(self.catalog, settings.indexes_dir, self._opened, self._searching)
         # One checkpoint at a time: each takes half of the cores.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="kb-checkpoint")
         self._lock = threading.Lock()
@@ -338,7 +331,14 @@ class Service:
         if loaded.fingerprint == found.fingerprint:
             raise InvalidInput(f"{found.name} is under {model} already", param="model")
         wanted = EmbeddingModel(model, loaded.fingerprint, loaded.dim)
-        return self._change_model(found, wanted, loaded, judge, only_if_better, progress or _silent)
+        return self._change.to(
+            found,
+            wanted,
+            loaded,
+            judge=judge,
+            only_if_better=only_if_better,
+            progress=progress or _silent,
+        )
 
     def rollback(self, kb: str, *, progress: Progress | None = None) -> Reembedded:
         """Return to the model that was live before, in one transaction, after embedding with it what is new.
@@ -350,76 +350,14 @@ class Service:
         if previous is None:
             raise NotFound(f"no previous model of {found.name} is kept", param="knowledge_base")
         loaded = self._loaded(previous.embedder, previous.fingerprint, found.name)
-        return self._change_model(found, previous, loaded, None, False, progress or _silent)
+        return self._change.to(found, previous, loaded, progress=progress or _silent)
 
     def forget(self, kb: str) -> list[str]:
         """Drop the model that a rollback would return to, and one half built, with all they take on the disk.
 
         Returns their names. Raises DataFolderInUse while a reembed is at work.
         """
-        found = self.catalog.knowledge_bases.get(kb)
-        with self._reembedding(found):
-            kept = self.catalog.models.of(found.id)
-            self.catalog.models.forget(found.id)
-            self._drop_models(found.id, kept.values())
-        return [model.embedder for model in kept.values()]
-
-    def _change_model(
-        self,
-        kb: KnowledgeBase,
-        model: EmbeddingModel,
-        embedder: Embedder,
-        judge: Judge | None,
-        only_if_better: bool,
-        progress: Progress,
-    ) -> Reembedded:
-        started = time.monotonic()
-        with self._reembedding(kb):
-            before = self.catalog.models.of(kb.id)
-            self.catalog.models.begin(kb.id, model)
-            self._drop_models(kb.id, before.values())
-            candidate = replace(kb, embedder=model.embedder, fingerprint=model.fingerprint, dim=model.dim)
-            live = self._opened(candidate)
-            run = Reembed(self.catalog, kb, model, embedder, live.vectors, progress)
-            run.prepare()
-            scores = None
-            if judge is not None:
-                beside = StillIndexes(candidate, self.catalog.feed, live.vectors, live.lexical)
-                core = SearchCore(self.catalog.documents, self._embed_query, lambda kb: beside, self.reranker)
-                scores = judge(partial(self._search.search, [kb])), judge(partial(core.search, [candidate]))
-            better = scores is None or scores[1] > scores[0]
-            switched = better or not only_if_better
-            if switched:
-                run.switch()
-                self._drop_models(kb.id, before.values())
-        return Reembedded(
-            embedder=model.embedder,
-            previous=kb.embedder,
-            switched=switched,
-            embedded=run.embedded,
-            before=scores[0] if scores else None,
-            after=scores[1] if scores else None,
-            remark=_remark(kb, embedder),
-            seconds=round(time.monotonic() - started, 3),
-        )
-
-    @contextmanager
-    def _reembedding(self, kb: KnowledgeBase) -> Iterator[None]:
-        folder = self.settings.indexes_dir / kb.id
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(folder / "reembed.lock", timeout=0):
-                yield
-        except Timeout:
-            raise DataFolderInUse(f"the model of {kb.name} is being changed already") from None
-
-    def _drop_models(self, kb_id: str, models: Iterable[EmbeddingModel]) -> None:
-        """Free what those of some models take that the knowledge base does not keep."""
-        kept = {model.fingerprint for model in self.catalog.models.of(kb_id).values()}
-        kept.add(self.catalog.knowledge_bases.get(kb_id).fingerprint)
-        for fingerprint in {model.fingerprint for model in models} - kept:
-            self.catalog.models.drop_vectors(fingerprint)
-            shutil.rmtree(self.settings.indexes_dir / kb_id / fingerprint, ignore_errors=True)
+        return self._change.forget(self.catalog.knowledge_bases.get(kb))
 
     def reranker(self) -> Reranker:
         """The reranker of the settings, loaded once; exported first if this data folder never used it.
@@ -522,6 +460,9 @@ class Service:
     def _embed_query(self, kb: KnowledgeBase, query: str) -> Vectors:
         return self._batcher(kb).embed(query)
 
+    def _searching(self, live: Callable[[KnowledgeBase], LiveIndexes]) -> SearchCore:
+        return SearchCore(self.catalog.documents, self._embed_query, live, self.reranker)
+
     def _live(self, kb: KnowledgeBase) -> LiveIndexes:
         with self._lock:
             known = self._indexes.get(kb.id)
@@ -564,16 +505,6 @@ class Service:
 
 def _silent(done: int, total: int, embedded: int) -> None:
     """Progress that nobody watches."""
-
-
-def _remark(kb: KnowledgeBase, embedder: Embedder) -> str | None:
-    size = kb.chunking.size
-    if size is None or size <= embedder.max_tokens:
-        return None
-    return (
-        f"chunks have up to {size} tokens and the model reads {embedder.max_tokens}: the rest of a chunk "
-        "is not embedded; to cut smaller, ingest into a new knowledge base"
-    )
 
 
 def open(data_dir: Path | str | None = None) -> Service:

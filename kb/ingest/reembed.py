@@ -1,18 +1,122 @@
-"""Builds another model's vectors and index beside the live ones, and follows what is written meanwhile."""
+"""Another embedding model for a knowledge base: built beside the live one, then made live."""
 
-from collections.abc import Callable
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from kb.catalog import Catalog
 from kb.catalog.store import pack_vectors
+from kb.errors import DataFolderInUse
 from kb.protocols import Embedder, VectorIndex
-from kb.types import EmbeddingModel, KnowledgeBase
+from kb.search.core import SearchCore
+from kb.search.live import LiveIndexes, StillIndexes
+from kb.types import EmbeddingModel, KnowledgeBase, Reembedded, SearchResult
+
+Judge = Callable[[Callable[..., SearchResult]], float]
+"""Asks queries of a search (called with a query and `top_k`) and gives their nDCG@10."""
+
+Progress = Callable[[int, int, int], None]
 
 
-class Reembed:
-    """One run of one model for one knowledge base; a run after an interruption goes on from there.
+class ModelChange:
+    """Changes the models of knowledge bases; of each, one change at a time in a data folder.
 
-    index: the model's own, which nobody searches yet. progress: called with texts that have their vector,
-    texts in all, and texts embedded by this run.
+    indexes: where they lie. opened: fresh indexes of a knowledge base under a model. searching: a search
+    over given indexes.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        indexes: Path,
+        opened: Callable[[KnowledgeBase], LiveIndexes],
+        searching: Callable[[Callable[[KnowledgeBase], LiveIndexes]], SearchCore],
+    ) -> None:
+        self._catalog = catalog
+        self._indexes = indexes
+        self._opened = opened
+        self._searching = searching
+
+    def to(
+        self,
+        kb: KnowledgeBase,
+        model: EmbeddingModel,
+        embedder: Embedder,
+        *,
+        judge: Judge | None = None,
+        only_if_better: bool = False,
+        progress: Progress,
+    ) -> Reembedded:
+        """Bring a knowledge base under a model; see `kb.service.Service.reembed`."""
+        started = time.monotonic()
+        with self._alone(kb):
+            before = self._catalog.models.of(kb.id).values()
+            self._catalog.models.begin(kb.id, model)
+            self._drop(kb.id, before)
+            candidate = replace(kb, embedder=model.embedder, fingerprint=model.fingerprint, dim=model.dim)
+            beside = self._opened(candidate)
+            build = _Build(self._catalog, kb, model, embedder, beside.vectors, progress)
+            build.prepare()
+            scores = None
+            if judge is not None:
+                still = StillIndexes(beside)
+                scores = self._judged(judge, kb, self._opened(kb)), self._judged(judge, candidate, still)
+            switched = not only_if_better or scores is None or scores[1] > scores[0]
+            if switched:
+                build.switch()
+                self._drop(kb.id, before)
+        return Reembedded(
+            embedder=model.embedder,
+            previous=kb.embedder,
+            switched=switched,
+            embedded=build.embedded,
+            before=scores[0] if scores else None,
+            after=scores[1] if scores else None,
+            remark=_remark(kb, embedder),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def forget(self, kb: KnowledgeBase) -> list[str]:
+        """Drop every model but the live one; returns their names."""
+        with self._alone(kb):
+            kept = self._catalog.models.of(kb.id).values()
+            self._catalog.models.forget(kb.id)
+            self._drop(kb.id, kept)
+        return [model.embedder for model in kept]
+
+    def _judged(self, judge: Judge, kb: KnowledgeBase, indexes: LiveIndexes) -> float:
+        return judge(partial(self._searching(lambda _: indexes).search, [kb]))
+
+    @contextmanager
+    def _alone(self, kb: KnowledgeBase) -> Iterator[None]:
+        folder = self._indexes / kb.id
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / "reembed.lock", timeout=0):
+                yield
+        except Timeout:
+            raise DataFolderInUse(f"the model of {kb.name} is being changed already") from None
+
+    def _drop(self, kb_id: str, models: Iterable[EmbeddingModel]) -> None:
+        """Free what those of some models take that the knowledge base does not keep."""
+        kept = {model.fingerprint for model in self._catalog.models.of(kb_id).values()}
+        kept.add(self._catalog.knowledge_bases.get(kb_id).fingerprint)
+        for fingerprint in {model.fingerprint for model in models} - kept:
+            self._catalog.models.drop_vectors(fingerprint)
+            shutil.rmtree(self._indexes / kb_id / fingerprint, ignore_errors=True)
+
+
+class _Build:
+    """Vectors and index of one model; after an interruption another build goes on from there.
+
+    index: the model's own, which nobody searches yet. progress: called with texts done, texts to do, and
+    texts embedded.
     """
 
     def __init__(
@@ -22,7 +126,7 @@ class Reembed:
         model: EmbeddingModel,
         embedder: Embedder,
         index: VectorIndex,
-        progress: Callable[[int, int, int], None],
+        progress: Progress,
     ) -> None:
         self._catalog = catalog
         self._kb = kb
@@ -49,18 +153,28 @@ class Reembed:
 
     def _fill(self) -> int:
         """Embed what has no vector; returns a change number at which nothing lacked one."""
+        models, fingerprint = self._catalog.models, self._model.fingerprint
         after = 0
         while True:
-            missing = self._catalog.models.missing(self._kb.id, self._model.fingerprint, after)
+            missing = models.missing(self._kb.id, fingerprint, after)
             if missing.last is None and after == 0:
                 return missing.head
             # At the end once more from the start: that none is missing is seen in one snapshot.
             after = missing.last or 0
             if missing.texts:
-                names = list(missing.texts)
                 vectors = self._embedder.embed_passages(list(missing.texts.values()))
-                made = dict(zip(names, pack_vectors(vectors), strict=True))
-                self._catalog.models.store(self._kb.id, self._model.fingerprint, made)
+                made = dict(zip(missing.texts, pack_vectors(vectors), strict=True))
+                models.store(self._kb.id, fingerprint, made)
                 self.embedded += len(made)
                 self._total = max(self._total, self.embedded)
                 self._progress(self.embedded, self._total, self.embedded)
+
+
+def _remark(kb: KnowledgeBase, embedder: Embedder) -> str | None:
+    size = kb.chunking.size
+    if size is None or size <= embedder.max_tokens:
+        return None
+    return (
+        f"chunks have up to {size} tokens and the model reads {embedder.max_tokens}: the rest of a chunk "
+        "is not embedded; to cut smaller, ingest into a new knowledge base"
+    )

@@ -91,7 +91,11 @@ class LiveIndexes:
 
 
 class StillIndexes(LiveIndexes):
-    """Both as they are, for a comparison under a model that is not live."""
+    """Those of a model that is not live as they are, for a comparison."""
+
+    def __init__(self, indexes: LiveIndexes) -> None:
+        self.vectors = indexes.vectors
+        self.lexical = indexes.lexical
 
     def catch_up(self) -> None:
         """Nothing: what is written meanwhile does not count."""
