@@ -46,6 +46,7 @@ def test_the_face_is_what_is_promised() -> None:
         "IngestReport",
         "KbError",
         "KnowledgeBase",
+        "Rerank",
         "SearchResult",
         "Service",
         "Settings",

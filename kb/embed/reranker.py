@@ -11,8 +11,8 @@ from kb.embed.runtime import batches, padded, session
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
 
-# Tokens of one batch, padding included: what a deadline may be overshot by. A quarter of an embedding
-# batch costs 5 % of its rate (benchmarks/README.md, "Reranking").
+# Tokens of one batch, padding included: what a deadline may be overshot by. Larger ones gained nothing
+# that could be told from noise (benchmarks/README.md, "Reranking").
 BATCH_TOKENS = 512
 _SAME_SCORE = 1e-3
 _SHORT_PROBE = 200

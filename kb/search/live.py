@@ -96,6 +96,7 @@ class StillIndexes(LiveIndexes):
     def __init__(self, indexes: LiveIndexes) -> None:
         self.vectors = indexes.vectors
         self.lexical = indexes.lexical
+        self.columns = indexes.columns
 
     def catch_up(self) -> None:
         """Nothing: what is written meanwhile does not count."""

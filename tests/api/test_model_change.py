@@ -30,16 +30,6 @@ def documents(count: int, of: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def own_models(settings: Any, models: Path) -> Path:
-    """The session's models, beside which others can be exported."""
-    settings.models_dir.unlink()
-    settings.models_dir.mkdir()
-    for made in models.iterdir():
-        (settings.models_dir / made.name).symlink_to(made)
-    return Path(settings.models_dir)
-
-
-@pytest.fixture
 def prompted(tmp_path: Path) -> Path:
     """The default model with prompts: other vectors for everything."""
     from kb.embed.folder import DEFAULT_MODEL, locate
