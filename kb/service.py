@@ -471,12 +471,14 @@ class Service:
                 known = self._indexes[kb.id] = self._opened(kb)
             return known
 
-    def _follow(self, kb_id: str) -> None:
+    def _follow(self, kb_id: str) -> LiveIndexes:
         while True:
+            live = self._live(self.catalog.knowledge_bases.get(kb_id))
             try:
-                return self._live(self.catalog.knowledge_bases.get(kb_id)).catch_up()
+                live.catch_up()
             except ModelChanged:
                 continue
+            return live
 
     def _opened(self, kb: KnowledgeBase) -> LiveIndexes:
         folder = dense_folder(self.settings.indexes_dir, kb)
