@@ -148,6 +148,16 @@ class Job(Answer):
     finished_at: str | None = Field(examples=["2025-10-17T09:31:00.300Z"])
 
 
+class Passage(Answer):
+    """Where one chunk stands."""
+
+    content_id: str = Field(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+    content_version_id: str = Field(examples=["ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"])
+    chunk_id: int = Field(examples=[42])
+    start: int = Field(examples=[512])
+    end: int = Field(examples=[554])
+
+
 class Hit(Answer):
     """A passage that answers. `GET /v1/contents/{content_version_id}?start&end` gives `text` again."""
 
@@ -165,21 +175,75 @@ class Hit(Answer):
     score: float = Field(examples=[3.1])
     scores: dict[str, float] = Field(examples=[{"dense": 0.71, "lexical": 9.4}])
     attributes: dict[str, AttributeValue] = Field(examples=[{"team": "operations"}])
+    query: int = Field(examples=[0], description="Which of the queries it answers best, counted from 0.")
+    ranks: dict[str, int | None] = Field(
+        examples=[{"dense": 1, "lexical": None, "fused": 2}],
+        description="With `explain`, in each stage, from 1; null where it was only scored along.",
+    )
+    matches: list[Passage] = Field(description="With `expand`, what matched in the wider span, best first.")
+    duplicates: list[Passage] = Field(
+        examples=[[]], description="With `collapse_duplicates`, what says the same and ranked below."
+    )
+
+
+class DocumentHits(Answer):
+    """A document that answers, as well as the best of its hits does."""
+
+    knowledge_base_id: str = Field(examples=["kb_0199f3c2a7de7b2f9a4c1d2e3f405162"])
+    content_id: str = Field(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+    content_version_id: str = Field(examples=["ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"])
+    title: str = Field(examples=["Starting the plant"])
+    uri: str = Field(examples=["operations/startup.md"])
+    attributes: dict[str, AttributeValue] = Field(examples=[{"team": "operations"}])
+    score: float = Field(examples=[3.1])
+    hits: list[Hit]
 
 
 class SearchAnswer(Answer):
-    """Hits, best first, and where the time went."""
+    """Hits, best first, and where the time went; with `group_by` they stand under `documents`."""
 
     hits: list[Hit]
     timings_ms: dict[str, float] = Field(
         examples=[{"embed": 2.9, "dense": 0.2, "lexical": 0.4, "total": 4.2}]
     )
     exact: bool = Field(examples=[True], description="Whether nothing better can have been missed.")
+    documents: list[DocumentHits] = Field(examples=[[]])
     rerank: Literal["done", "deadline"] | None = Field(
         examples=[None],
         description="Whether the hits are in the cross-encoder's order (`scores.rerank`; `score` is not it)"
         " or, because time was up, in the order without it; null where none was asked for.",
     )
+
+
+class Fate(Answer):
+    """What became of one chunk in a search."""
+
+    passage: Passage
+    page: int | None = Field(examples=[3])
+    heading: str | None = Field(examples=["Starting the plant > Pump"])
+    stage: types.Stage = Field(examples=["top_k"])
+    reason: str = Field(
+        examples=["it would come with hit 4, and top_k is 3; the last place went for a score of 2.9"]
+    )
+    rank: int | None = Field(examples=[4], description="A `top_k` of that much returns it.")
+    needed: float | None = Field(examples=[2.9], description="The score that the last place went for.")
+    scores: dict[str, float] = Field(examples=[{"dense": 0.71, "lexical": 9.4, "fused": 2.1}])
+    ranks: dict[str, int | None] = Field(examples=[{"dense": 3, "lexical": 5, "fused": 4}])
+    duplicate_of: Passage | None = Field(examples=[None])
+
+
+class Explanation(Answer):
+    """Why a document is in the results of a search, or which stage dropped its best chunks."""
+
+    content_id: str = Field(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+    title: str = Field(examples=["Starting the plant"])
+    uri: str = Field(examples=["operations/startup.md"])
+    stage: types.Stage = Field(examples=["top_k"])
+    reason: str = Field(
+        examples=["it would come with hit 4, and top_k is 3; the last place went for a score of 2.9"]
+    )
+    chunks: list[Fate]
+    timings_ms: dict[str, float] = Field(examples=[{"embed": 2.9, "explain": 1.1, "total": 6.0}])
 
 
 class Text(Answer):

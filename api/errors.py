@@ -21,6 +21,7 @@ from kb.errors import (
     ModelMismatch,
     ModelUnavailable,
     NotFound,
+    StorageFailed,
     StorageFull,
 )
 
@@ -34,6 +35,7 @@ _STATUS: dict[type, tuple[int, str]] = {
     ModelUnavailable: (503, "model_unavailable"),
     ModelMismatch: (409, "model_mismatch"),
     StorageFull: (507, "storage_full"),
+    StorageFailed: (500, "storage_failed"),
     Interrupted: (503, "stopping"),
 }
 _TYPES = {

@@ -1,14 +1,16 @@
 """What callers send, checked. Limits repeat those that `kb` holds, so that OpenAPI shows them."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from kb.catalog.attributes import checked
 from kb.errors import InvalidInput
-from kb.search.core import MAX_QUERY, MAX_TOP_K
+from kb.search.core import MAX_QUERIES, MAX_QUERY
+from kb.search.filters import parse_filter
 from kb.search.rerank import MAX_DEADLINE_MS, MAX_DEPTH, Rerank
+from kb.search.shape import MAX_NEIGHBOURS, MAX_TOP_K, parse_expand
 from kb.types import AttributeValue, ChunkingPolicy, Mode
 
 MAX_KNOWLEDGE_BASES = 64
@@ -125,8 +127,84 @@ class NewDocuments(Sent):
     documents: list[NewDocument] = Field(min_length=1, max_length=MAX_DOCUMENTS)
 
 
-class SearchRequest(Sent):
-    """A question to one knowledge base."""
+# What `kb` checks itself, so that a fault names its place.
+_QUERY = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY}
+Queries = Annotated[
+    Any,
+    WithJsonSchema(
+        {"anyOf": [_QUERY, {"type": "array", "items": _QUERY, "minItems": 1, "maxItems": MAX_QUERIES}]}
+    ),
+]
+_NEIGHBOURS = {"type": "integer", "minimum": 1, "maximum": MAX_NEIGHBOURS}
+Expand = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "section"},
+                {
+                    "type": "object",
+                    "properties": {"neighbours": _NEIGHBOURS},
+                    "required": ["neighbours"],
+                    "additionalProperties": False,
+                },
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+
+
+class SearchOptions(Sent):
+    """What decides which passages come back."""
+
+    example = {"top_k": 3, "mode": "hybrid"}
+
+    top_k: int = Field(10, ge=1, le=MAX_TOP_K, strict=True, description="Hits, or documents with `group_by`.")
+    mode: Mode = "hybrid"
+    filters: dict[str, Any] | None = Field(
+        None,
+        description='`{"type":"eq|ne|gt|gte|lt|lte|in|nin","key":…,"value":…}`'
+        ' or `{"type":"and|or","filters":[…]}`.',
+    )
+    score_threshold: float | None = Field(
+        None, allow_inf_nan=False, strict=True, description="Drop hits that score less."
+    )
+    dense_weight: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        strict=True,
+        description="What meaning counts in hybrid mode against words; 0.5, both alike, unless configured.",
+    )
+    max_per_document: int | None = Field(
+        None, ge=1, le=MAX_TOP_K, strict=True, description="Hits of one document; 3 with `group_by`."
+    )
+    collapse_duplicates: bool = Field(
+        False,
+        strict=True,
+        description="Passages that say the same come once; `duplicates` names the others.",
+    )
+    group_by: Literal["document"] | None = Field(
+        None, description="`documents` with their hits instead of `hits`."
+    )
+
+    def choices(self) -> dict[str, Any]:
+        """Arguments of `Service.search` and `Service.explain`. Raises InvalidFilter."""
+        return {
+            "top_k": self.top_k,
+            "mode": self.mode,
+            "where": None if self.filters is None else parse_filter(self.filters),
+            "score_threshold": self.score_threshold,
+            "dense_weight": self.dense_weight,
+            "max_per_document": self.max_per_document,
+            "collapse_duplicates": self.collapse_duplicates,
+            "group_by": self.group_by,
+        }
+
+
+class SearchRequest(SearchOptions):
+    """A question to one knowledge base, or up to 16 that are answered as one."""
 
     example = {
         "query": "How is the pump started?",
@@ -135,17 +213,15 @@ class SearchRequest(Sent):
         "filters": {"type": "eq", "key": "team", "value": "operations"},
     }
 
-    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY), AfterValidator(_not_blank)]
-    top_k: int = Field(10, ge=1, le=MAX_TOP_K, strict=True)
-    mode: Mode = "hybrid"
-    filters: dict[str, Any] | None = Field(
+    query: Queries = Field(
+        description="Of several, each passage is ranked by the one that it answers best, named in `query`."
+    )
+    expand: Expand = Field(
         None,
-        description='`{"type":"eq|ne|gt|gte|lt|lte|in|nin","key":…,"value":…}`'
-        ' or `{"type":"and|or","filters":[…]}`.',
+        description='`{"neighbours": n}` for as many chunks on each side, `"section"` for all under the'
+        " heading above; hits that come to overlap become one.",
     )
-    score_threshold: float | None = Field(
-        None, allow_inf_nan=False, strict=True, description="Drop hits whose `score` is less."
-    )
+    explain: bool = Field(False, strict=True, description="Tell each hit's ranks.")
     rerank: bool = Field(
         False,
         strict=True,
@@ -156,9 +232,11 @@ class SearchRequest(Sent):
         1000, ge=1, le=MAX_DEADLINE_MS, strict=True, description="After this the order stays as it was."
     )
 
-    def reranking(self) -> Rerank | None:
-        """The reranking asked for."""
-        return Rerank(self.rerank_depth, self.rerank_deadline_ms) if self.rerank else None
+    def options(self) -> dict[str, Any]:
+        """Arguments of `Service.search`. Raises InvalidInput."""
+        expand = None if self.expand is None else parse_expand(self.expand)
+        rerank = Rerank(self.rerank_depth, self.rerank_deadline_ms) if self.rerank else None
+        return {**self.choices(), "expand": expand, "explain": self.explain, "rerank": rerank}
 
 
 class SearchSeveralRequest(SearchRequest):
@@ -169,3 +247,16 @@ class SearchSeveralRequest(SearchRequest):
     knowledge_base_ids: list[Name] = Field(
         min_length=1, max_length=MAX_KNOWLEDGE_BASES, description="Ids or names.", examples=[["handbook"]]
     )
+
+
+class ExplainRequest(SearchOptions):
+    """A document, and the search that it is or is not in the results of."""
+
+    example = {
+        "query": "How is the pump started?",
+        "content_id": "doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6",
+        "top_k": 3,
+    }
+
+    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY), AfterValidator(_not_blank)]
+    content_id: str = Field(min_length=1, max_length=64)

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 import kb
-from kb.types import ChunkingPolicy, Hit
+from kb.types import ChunkingPolicy, Hit, Mode
 
 HERE = Path(__file__).parent
 DEFAULT = HERE.parent.parent / "shared" / "data" / "chunking_evaluation"
@@ -52,7 +52,9 @@ def main() -> None:
             )
 
 
-def measure(service: kb.Service, name: str, questions: Path) -> tuple[dict[int, list[float]], list[float]]:
+def measure(
+    service: kb.Service, name: str, questions: Path, mode: Mode = "dense"
+) -> tuple[dict[int, list[float]], list[float]]:
     """For each question: recall of its answer's characters by budget, and IoU of the five best chunks."""
     recalls: dict[int, list[float]] = {budget: [] for budget in BUDGETS}
     overlaps = []
@@ -60,7 +62,7 @@ def measure(service: kb.Service, name: str, questions: Path) -> tuple[dict[int, 
         for row in csv.DictReader(file):
             spans = [(one["start_index"], one["end_index"]) for one in json.loads(row["references"])]
             wanted = {(row["corpus_id"], at) for start, end in spans for at in range(start, end)}
-            hits = service.search(row["question"], [name], mode="dense", top_k=200).hits
+            hits = service.search(row["question"], [name], mode=mode, top_k=200).hits
             for budget in BUDGETS:
                 recalls[budget].append(len(wanted & _characters(hits, budget)) / len(wanted))
             five = _characters(hits[:5], 10**9)

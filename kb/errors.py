@@ -15,12 +15,30 @@ KbError
 │   ├── DimensionMismatch
 │   └── ModelChanged             the knowledge base came under another model meanwhile
 ├── IndexCorrupt                 a checkpoint failed its checksum; it is rebuilt from the catalog
-├── StorageFull                  the disk has no room; what was acknowledged is safe
+├── CatalogCorrupt               the database is damaged; a backup is to be restored
+├── StorageFailed                the disk refused; what was acknowledged before is safe
+│   └── StorageFull              it has no room
 ├── DataFolderInUse              another server holds the data folder
 └── Interrupted                  the process was asked to stop before the work was done
 
 Messages say what to do. HTTP statuses are chosen at the edge, in `api/errors.py`.
 """
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EIO, errno.EROFS}
+# SQLite, FAISS and tantivy have errors of their own, which tell the system's in words.
+_FULL_TEXT = re.compile("No space left|disk is full|quota exceeded", re.IGNORECASE)
+_REFUSED_TEXT = re.compile(
+    "Input/output error|disk I/O error|Read-only file system|unable to open database file", re.IGNORECASE
+)
+_DAMAGED_TEXT = re.compile(
+    "disk image is malformed|malformed database schema|file is not a database|unsupported file format"
+)
 
 
 class KbError(Exception):
@@ -87,7 +105,15 @@ class IndexCorrupt(KbError):
     """A checkpoint does not match its manifest."""
 
 
-class StorageFull(KbError):
+class CatalogCorrupt(KbError):
+    """The catalog is no database any more, or contradicts itself."""
+
+
+class StorageFailed(KbError):
+    """The disk refused to read or write; what was to be done is not done."""
+
+
+class StorageFull(StorageFailed):
     """The disk is full; nothing acknowledged was lost."""
 
 
@@ -97,3 +123,36 @@ class DataFolderInUse(KbError):
 
 class Interrupted(KbError):
     """A stop was requested; what was committed stays."""
+
+
+@contextmanager
+def storage() -> Iterator[None]:
+    """Whatever library meets it: a full disk becomes StorageFull, one that refuses StorageFailed, and
+    a database that is none any more CatalogCorrupt."""
+    try:
+        yield
+    except KbError:
+        raise
+    except Exception as error:
+        numbers, texts = set(), []
+        cause: BaseException | None = error
+        while cause is not None:
+            numbers.add(getattr(cause, "errno", None))
+            texts.append(str(cause))
+            cause = cause.__cause__
+        said = " ".join(texts)
+        if numbers & _FULL or _FULL_TEXT.search(said):
+            raise StorageFull(
+                "the disk is full; free some space and run again, nothing stored is lost"
+            ) from error
+        if _DAMAGED_TEXT.search(said):
+            raise CatalogCorrupt(
+                "the catalog is damaged; move it away and restore a backup (kb restore FILE), "
+                "or ingest into an empty --data-dir"
+            ) from error
+        if numbers & _REFUSED or _REFUSED_TEXT.search(said):
+            raise StorageFailed(
+                f"the disk refused ({texts[0].splitlines()[0]}); nothing stored is lost: "
+                "see that it is sound, writable and has room, and run again"
+            ) from error
+        raise

@@ -16,8 +16,8 @@ from kb.errors import InvalidInput
 from kb.ingest.reembed import Judge
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, find
-from kb.search.core import MAX_TOP_K
 from kb.search.rerank import MAX_DEADLINE_MS, Rerank
+from kb.search.shape import MAX_TOP_K
 from kb.service import Progress, Service
 from kb.types import ChunkingPolicy, Document, Mode, SearchResult
 

@@ -8,7 +8,7 @@ passages for one query, higher is better; its scale is the model's own.
 from collections.abc import Sequence
 from typing import Protocol
 
-from kb.types import Allowed, Ids, Neighbours, StoredVectors, Vectors
+from kb.types import Allowed, Ids, Neighbours, Passage, StoredVectors, Vectors
 
 
 class Embedder(Protocol):
@@ -96,20 +96,31 @@ class VectorIndex(Protocol):
 
 
 class LexicalIndex(Protocol):
-    """BM25 over the live chunks of one knowledge base."""
+    """BM25 over the live chunks of one knowledge base, context and text together.
+
+    Case, accents and the endings of the chunk's language do not matter. A query is read in every language
+    that the index holds: each of its words counts once, in the form that scores best. Parts of a query in
+    "double quotation marks" must stand in a chunk as they are, in its text or in its context; nothing
+    else in a query is an operator.
+    """
 
     @property
     def seq(self) -> int:
         """The last change number applied."""
 
-    def apply(self, seq: int, add: Ids, texts: Sequence[str], remove: Ids) -> None:
+    def apply(self, seq: int, add: Ids, passages: Sequence[Passage], remove: Ids) -> None:
         """Add and remove chunks and move to `seq`, durably. Replayable, as in VectorIndex."""
 
     def search(self, query: str, k: int, *, allow: Allowed | None = None) -> Neighbours:
-        """The k best chunks that share a term with the query; allow as in VectorIndex."""
+        """The k best chunks that share a term with the query and hold what it quotes.
+
+        allow: as in VectorIndex."""
 
     def score(self, query: str, ids: Ids) -> Vectors:
-        """BM25 of the given ids, shape (len(ids),); 0 where no term is shared."""
+        """BM25 of the given ids, shape (len(ids),); 0 where `search` would not return one."""
+
+    def narrow(self, query: str, allow: Allowed | None) -> Allowed | None:
+        """The allowed chunks that hold what the query quotes; `allow` itself where it quotes nothing."""
 
     def ids(self) -> Ids:
         """Every live chunk, ascending."""

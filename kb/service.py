@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from kb.catalog import Catalog
 from kb.catalog.attributes import checked
@@ -23,9 +23,12 @@ from kb.errors import (
     ModelChanged,
     ModelMismatch,
     NotFound,
+    storage,
 )
+from kb.index import faiss_index, lexical
 from kb.index.faiss_index import FaissIndex
 from kb.index.lexical import TantivyIndex
+from kb.index.manifest import make_folder
 from kb.ingest import source
 from kb.ingest.chunk import check_policy, default_policy
 from kb.ingest.jobs import JobRunner
@@ -36,8 +39,10 @@ from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, Incoming
 from kb.protocols import Embedder, Reranker
 from kb.search.core import SearchCore
+from kb.search.explain import Explainer
 from kb.search.live import LiveIndexes, dense_folder
 from kb.search.rerank import Rerank
+from kb.search.shape import Shape
 from kb.settings import Settings
 from kb.types import (
     Attributes,
@@ -45,6 +50,8 @@ from kb.types import (
     ChunkingPolicy,
     Content,
     EmbeddingModel,
+    Expand,
+    Explanation,
     Failure,
     Filter,
     IngestReport,
@@ -67,6 +74,8 @@ _UPLOADS = "upload"
 Progress = Callable[[int, int, int], None]
 """Called with documents done, documents in all, and texts embedded so far."""
 
+_Result = TypeVar("_Result")
+
 log = logging.getLogger(__name__)
 
 
@@ -74,7 +83,8 @@ class Service:
     """Knowledge bases in one data folder. Thread-safe; several processes may share the folder."""
 
     def __init__(self, settings: Settings) -> None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with storage():
+            make_folder(settings.data_dir)
         self.settings = settings
         self.catalog = Catalog(settings.database_url)
         # Jobs follow each other, and to start a parser takes longer than most of them.
@@ -83,7 +93,10 @@ class Service:
             self.catalog.jobs, self._run_job, self._job_parser.close, settings.data_dir / "jobs.lock"
         )
         self._search = self._searching(self._live)
-        self._change = ModelChange(self.catalog, settings.indexes_dir, self._opened, self._searching)
+        self._explainer = Explainer(self._search, self.catalog.documents)
+        self._change = ModelChange(
+            self.catalog, settings.indexes_dir, self._opened, self._searching, settings.dense_weight
+        )
         # One checkpoint at a time: each takes half of the cores.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="kb-checkpoint")
         self._lock = threading.Lock()
@@ -252,34 +265,70 @@ class Service:
 
     def search(
         self,
-        query: str,
+        query: str | Sequence[str],
         kbs: Sequence[str],
         *,
         top_k: int = 10,
         mode: Mode = "hybrid",
         where: Filter | None = None,
         score_threshold: float | None = None,
+        dense_weight: float | None = None,
+        max_per_document: int | None = None,
+        collapse_duplicates: bool = False,
+        group_by: Literal["document"] | None = None,
+        expand: Expand | None = None,
+        explain: bool = False,
         rerank: Rerank | None = None,
     ) -> SearchResult:
-        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`.
+        """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`
+        and, for what of them comes back, `kb.search.shape.Shape`. dense_weight: None for the setting.
 
         One answer is of one model: whoever is overtaken by a switch to another begins again.
         """
-        while True:
+        shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by, expand)
+        weight = self.settings.dense_weight if dense_weight is None else dense_weight
+
+        def ask() -> SearchResult:
             found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
-            unique = list({kb.id: kb for kb in found}.values())
-            try:
-                return self._search.search(
-                    unique,
-                    query,
-                    top_k=top_k,
-                    mode=mode,
-                    where=where,
-                    score_threshold=score_threshold,
-                    rerank=rerank,
-                )
-            except ModelChanged:
-                continue
+            return self._search.search(
+                list({kb.id: kb for kb in found}.values()),
+                query,
+                shape,
+                mode=mode,
+                where=where,
+                dense_weight=weight,
+                explain=explain,
+                rerank=rerank,
+            )
+
+        return _undisturbed(ask)
+
+    def explain(
+        self,
+        query: str,
+        content_id: str,
+        kb: str,
+        *,
+        top_k: int = 10,
+        mode: Mode = "hybrid",
+        where: Filter | None = None,
+        score_threshold: float | None = None,
+        dense_weight: float | None = None,
+        max_per_document: int | None = None,
+        collapse_duplicates: bool = False,
+        group_by: Literal["document"] | None = None,
+    ) -> Explanation:
+        """Why a document is, or is not, in what `search` gives for the same arguments. Raises NotFound."""
+        shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by)
+        weight = self.settings.dense_weight if dense_weight is None else dense_weight
+
+        def ask() -> Explanation:
+            found = self.catalog.knowledge_bases.get(kb)
+            return self._explainer.explain(
+                found, query, content_id, shape, mode=mode, where=where, dense_weight=weight
+            )
+
+        return _undisturbed(ask)
 
     def warm(self) -> None:
         """Load models and indexes of every knowledge base, so that the first query need not."""
@@ -385,10 +434,11 @@ class Service:
 
     def check(self, kb: str | None = None, *, repair: bool = False) -> "Report":
         """Check one knowledge base or all of them; see `kb.upkeep.check.check`."""
-        from kb.upkeep.check import check
+        from kb.upkeep.check import Files, check
 
         kbs = self.knowledge_bases() if kb is None else [self.knowledge_base(kb)]
-        report = check(self.catalog, self.settings.indexes_dir, self._opened, kbs, repair=repair)
+        files = Files(self.settings.indexes_dir, self._opened, self._damage, self._discard)
+        report = check(self.catalog, files, kbs, repair=repair)
         if repair:
             with self._lock:
                 self._indexes.clear()
@@ -457,11 +507,11 @@ class Service:
         except KbError as error:
             log.warning("%s, which is being prepared, cannot be loaded here: %s", model, error)
 
-    def _embed_query(self, kb: KnowledgeBase, query: str) -> Vectors:
-        return self._batcher(kb).embed(query)
+    def _embed_queries(self, kb: KnowledgeBase, queries: Sequence[str]) -> list[Vectors]:
+        return self._batcher(kb).embed(queries)
 
     def _searching(self, live: Callable[[KnowledgeBase], LiveIndexes]) -> SearchCore:
-        return SearchCore(self.catalog.documents, self._embed_query, live, self.reranker)
+        return SearchCore(self.catalog.documents, self._embed_queries, live, self.reranker)
 
     def _live(self, kb: KnowledgeBase) -> LiveIndexes:
         with self._lock:
@@ -472,13 +522,12 @@ class Service:
             return known
 
     def _follow(self, kb_id: str) -> LiveIndexes:
-        while True:
+        def level() -> LiveIndexes:
             live = self._live(self.catalog.knowledge_bases.get(kb_id))
-            try:
-                live.catch_up()
-            except ModelChanged:
-                continue
+            live.catch_up()
             return live
+
+        return _undisturbed(level)
 
     def _opened(self, kb: KnowledgeBase) -> LiveIndexes:
         folder = dense_folder(self.settings.indexes_dir, kb)
@@ -486,6 +535,17 @@ class Service:
         return LiveIndexes(
             kb, self.catalog.feed, dense, TantivyIndex(folder.parent / "lexical"), self._background.submit
         )
+
+    def _damage(self, kb: KnowledgeBase) -> list[str]:
+        folder = self.settings.indexes_dir / kb.id
+        found = [faiss_index.damage(folder / kb.fingerprint), lexical.damage(folder / "lexical")]
+        if kb.chunks and not (folder / "lexical").is_dir():
+            found.append(f"{folder / 'lexical'} is missing")
+        return [what for what in found if what]
+
+    def _discard(self, kb: KnowledgeBase) -> None:
+        faiss_index.discard(dense_folder(self.settings.indexes_dir, kb))
+        lexical.discard(self.settings.indexes_dir / kb.id / "lexical")
 
     def _run_job(self, job: Job) -> IngestReport:
         kb = self.catalog.knowledge_bases.get(job.knowledge_base_id)
@@ -503,6 +563,15 @@ class Service:
         pipeline.run(while_wanted(), tally, lambda done, embedded: None)
         self._follow(kb.id)
         return tally.report()
+
+
+def _undisturbed(work: Callable[[], _Result]) -> _Result:
+    """What some work on a knowledge base as it is now gives, begun again where its model was switched."""
+    while True:
+        try:
+            return work()
+        except ModelChanged:
+            continue
 
 
 def _silent(done: int, total: int, embedded: int) -> None:

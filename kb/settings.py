@@ -1,6 +1,7 @@
 """Settings: frozen, and read from the environment here and nowhere else."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,14 @@ class Settings:
     data_dir: everything that is stored. database_url: the catalog, SQLite in the data folder unless given.
     model: the embedding model of new knowledge bases. reranker: a CrossEncoder for searches that ask for
     one, None for none. threads: cores one run of a model may use, 0 for all.
+    dense_weight: what the dense part counts in hybrid search, 0 to 1 (kb.search.fuse).
     """
 
     data_dir: Path
     database_url: str
     model: str = DEFAULT_MODEL
     threads: int = 0
+    dense_weight: float = 0.5
     reranker: str | None = None
 
     @property
@@ -37,7 +40,9 @@ class Settings:
 
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
-        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER and KB_THREADS; an argument wins.
+        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS and KB_DENSE_WEIGHT.
+
+        An argument wins.
 
         Without either, data lies where the platform keeps an application's data. Raises InvalidInput.
         """
@@ -51,11 +56,16 @@ class Settings:
         if not threads.isdecimal():
             message = f"KB_THREADS must be a number of cores, or 0 for all, not {threads!r}"
             raise InvalidInput(message, param="KB_THREADS")
+        weight = environment.get("KB_DENSE_WEIGHT", "0.5")
+        if not re.fullmatch(r"0?\.\d+|[01](\.0*)?", weight):
+            message = f"KB_DENSE_WEIGHT must be a number from 0 to 1, not {weight!r}"
+            raise InvalidInput(message, param="KB_DENSE_WEIGHT")
         return cls(
             data_dir=folder,
             database_url=environment.get("KB_DATABASE_URL")
             or f"sqlite:///{(folder / 'catalog.db').as_posix()}",
             model=environment.get("KB_MODEL") or DEFAULT_MODEL,
             threads=int(threads),
+            dense_weight=float(weight),
             reranker=environment.get("KB_RERANKER") or None,
         )

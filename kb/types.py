@@ -21,6 +21,19 @@ Attributes = Mapping[str, AttributeValue]
 Mode = Literal["hybrid", "dense", "lexical"]
 Outcome = Literal["done", "deadline"]
 """Of a reranking: in the reranker's order, or left in the order it was given because time was up."""
+Expand = int | Literal["section"]
+"""What a hit is widened to: so many chunks on each side, or the section that it stands in."""
+Stage = Literal[
+    "no_chunks",
+    "filtered",
+    "candidates",
+    "score_threshold",
+    "duplicate",
+    "max_per_document",
+    "top_k",
+    "returned",
+]
+"""Where a passage left the search, in the order of the search."""
 
 
 def is_unicode(text: str) -> bool:
@@ -131,6 +144,19 @@ class Content:
     created_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk as the lexical index reads it.
+
+    context: title, headings and table header that stand above it. language: of its document, as a BCP 47
+    code; "" is unknown.
+    """
+
+    text: str
+    context: str = ""
+    language: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Allowed:
     """The chunks that a filter keeps: those of `chunks` where `mask` is true.
@@ -181,8 +207,24 @@ class Neighbours:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """Where one chunk stands."""
+
+    content_id: str
+    content_version_id: str
+    chunk_id: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that answers: `text` is exactly the version's text[start:end]."""
+    """A chunk that answers: `text` is exactly the version's text[start:end].
+
+    query: which of the queries it answers best, counted from 0. ranks: in each stage, from 1; None where it
+    was only scored along with the candidates of another part; empty unless explained. matches: where the hit
+    was widened, the chunks in it that matched, best first. duplicates: what says the same and ranked below.
+    """
 
     knowledge_base_id: str
     chunk_id: int
@@ -198,20 +240,77 @@ class Hit:
     score: float
     scores: Mapping[str, float]
     attributes: Attributes
+    query: int = 0
+    ranks: Mapping[str, int | None] = field(default_factory=dict)
+    matches: tuple[Passage, ...] = ()
+    duplicates: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentHits:
+    """A document that answers, as well as the best of its hits does."""
+
+    knowledge_base_id: str
+    content_id: str
+    content_version_id: str
+    title: str
+    uri: str
+    attributes: Attributes
+    score: float
+    hits: tuple[Hit, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """Hits, best first, and how long each stage took in milliseconds.
 
-    exact: whether every index that was asked looked at all that could match.
-    rerank: what came of a reranking; None where none was asked for.
+    exact: whether every index that was asked looked at all that could match. documents: the hits, where
+    they were asked for by document; then `hits` is empty. rerank: what came of a reranking; None where
+    none was asked for.
     """
 
     hits: tuple[Hit, ...]
     timings_ms: Mapping[str, float]
     exact: bool = True
+    documents: tuple[DocumentHits, ...] = ()
     rerank: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one chunk in a search.
+
+    stage: where it left. reason: the same as a sentence. rank: its place among what could be returned (of its
+    document, where hits are grouped), from 1; a top_k of that much returns it. needed: the score that the
+    last place went for. scores, ranks: by part, over everything that the filter keeps.
+    """
+
+    passage: Passage
+    page: int | None
+    heading: str | None
+    stage: Stage
+    reason: str
+    rank: int | None
+    needed: float | None
+    scores: Mapping[str, float]
+    ranks: Mapping[str, int | None]
+    duplicate_of: Passage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a document is in the results of a search, or is not.
+
+    stage, reason: of its chunk that came furthest. chunks: its best ones, best first.
+    """
+
+    content_id: str
+    title: str
+    uri: str
+    stage: Stage
+    reason: str
+    chunks: tuple[Fate, ...]
+    timings_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ class Shelf:
             document,
             chunks,
             attributes or {},
+            "en",
         )
 
     def vectors(self, *versions: Any) -> dict[bytes, bytes]:

@@ -98,8 +98,9 @@ def test_search_prints_the_shape_of_the_http_answer(
     answer = json.loads(done.stdout)
     hit = answer["hits"][0]
     assert set(hit) == {
-        "attributes", "chunk_id", "content_id", "content_version_id", "end", "heading", "knowledge_base_id",
-        "page", "score", "scores", "start", "text", "title", "uri",
+        "attributes", "chunk_id", "content_id", "content_version_id", "duplicates", "end", "heading",
+        "knowledge_base_id", "matches", "page", "query", "ranks", "score", "scores", "start", "text", "title",
+        "uri",
     }  # fmt: skip
     assert (hit["uri"], hit["title"], hit["heading"]) == ("pump.md", "Pump", "Pump")
     assert hit["text"] == "# Pump\n\nThe pump is started with the green lever."
@@ -131,6 +132,51 @@ def test_people_read_title_place_and_text(kb: Run, ingested: subprocess.Complete
     assert "The valve closes at 12 bar." in done.stdout
 
 
+def test_search_takes_shapes_and_several_questions(
+    kb: Run, ingested: subprocess.CompletedProcess[str]
+) -> None:
+    """The options of HTTP, one by one."""
+    asked = (
+        "search",
+        "start the pump",
+        "what is for Tuesday",
+        "--kb",
+        "plant",
+        "-k",
+        "2",
+        "--max-per-document",
+        "1",
+    )
+    done = kb(*asked, "--by-document", "--expand", "section", "--collapse-duplicates", "--explain", "--json")
+    answer = json.loads(done.stdout)
+    assert [(one["uri"], one["hits"][0]["query"]) for one in answer["documents"]] in (
+        [("pump.md", 0), ("menu.csv", 1)],
+        [("menu.csv", 1), ("pump.md", 0)],
+    )
+    assert answer["documents"][0]["hits"][0]["ranks"]["fused"] == 1
+    shown = kb(*asked, "--expand", "2", "--by-document", "--explain").stdout
+    assert "2 documents in" in shown
+    assert "fused" in shown
+    assert "embed" in shown
+
+
+def test_explain_tells_where_a_document_left(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+    """For people a line for each chunk, for scripts the answer of HTTP."""
+    hits = json.loads(kb("search", "start the pump", "--kb", "plant", "--json").stdout)["hits"]
+    ids = {hit["uri"]: hit["content_id"] for hit in hits}
+    told = json.loads(
+        kb("explain", "start the pump", ids["menu.csv"], "--kb", "plant", "-k", "1", "--json").stdout
+    )
+    assert (told["uri"], told["stage"], told["chunks"][0]["rank"] > 1) == ("menu.csv", "top_k", True)
+    shown = kb("explain", "start the pump", ids["pump.md"], "--kb", "plant").stdout
+    assert "returned: it is returned with hit 1" in shown
+    where = ("--filter", '{"type":"eq","key":"site","value":"south"}')
+    assert (
+        "site eq 'south' does not hold (it is 'north')"
+        in kb("explain", "pump", ids["pump.md"], "--kb", "plant", *where).stdout
+    )
+
+
 def test_list_and_show(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
     """Both name the knowledge base with its counts; show lists what was refused."""
     listed = json.loads(kb("list", "--json").stdout)["data"]
@@ -154,6 +200,10 @@ def test_list_and_show(kb: Run, ingested: subprocess.CompletedProcess[str]) -> N
         (("search", "x", "--kb", "plant", "--mode", "magic"), "magic", 2),
         (("search", "x", "--kb", "plant", "--filter", "{"), "filter is not JSON", 1),
         (("search", "x", "--kb", "plant", "--filter", '{"type":"eq","value":1}'), "filter.key", 1),
+        (("search", "x", "--kb", "plant", "--expand", "page"), 'expand must be "section"', 1),
+        (("search", "x", "--kb", "plant", "--expand", "11"), "neighbours must be 1 to 10", 1),
+        (("search", "x", "--kb", "plant", "--max-per-document", "0"), "max_per_document must be", 1),
+        (("explain", "x", "doc_0", "--kb", "plant"), "no document 'doc_0'", 1),
         (("ingest", "no/such/folder", "--kb", "plant"), "does not exist", 1),
         (("show", "nowhere"), "there are: plant", 1),
         (("delete", "plant"), "say --yes", 1),

@@ -48,6 +48,7 @@ def test_every_setting_is_in_the_readme() -> None:
     assert {"KB_DATA_DIR", "KB_MODEL"} <= read
     assert {name for name in read if f"`{name}`" not in README} == set()
     assert Settings.read("x", {"KB_THREADS": "3"}).threads == 3
+    assert Settings.read("x", {"KB_DENSE_WEIGHT": "0.7"}).dense_weight == 0.7
 
 
 def test_every_export_resolves() -> None:

@@ -1,4 +1,4 @@
-"""Search: a question to one knowledge base, or to several."""
+"""Search: a question to one knowledge base, or to several; and why a document is or is not found."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,7 @@ from api import answers
 from api.answers import respond
 from api.deps import Direct, body, search_thread, service_of
 from api.openapi import described
-from api.schemas import SearchRequest, SearchSeveralRequest
-from kb.search.filters import parse_filter
+from api.schemas import ExplainRequest, SearchRequest, SearchSeveralRequest
 
 routes = APIRouter(prefix="/v1", tags=["search"], route_class=Direct)
 
@@ -27,18 +26,21 @@ async def search_several(request: Request) -> Response:
     return await _searched(request, asked, asked.knowledge_base_ids)
 
 
+@routes.post("/knowledge_bases/{kb}/explain", **described(answers.Explanation, takes=ExplainRequest))
+async def explain(kb: str, request: Request) -> Response:
+    """Why a document is in the results of a search, or which stage dropped it."""
+    asked = await body(request, ExplainRequest)
+
+    def work() -> Response:
+        told = service_of(request).explain(asked.query, asked.content_id, kb, **asked.choices())
+        return respond(told)
+
+    return await search_thread(request, work)
+
+
 async def _searched(request: Request, asked: SearchRequest, kbs: Sequence[str]) -> Response:
     def work() -> Response:
-        where = None if asked.filters is None else parse_filter(asked.filters)
-        result = service_of(request).search(
-            asked.query,
-            kbs,
-            top_k=asked.top_k,
-            mode=asked.mode,
-            where=where,
-            score_threshold=asked.score_threshold,
-            rerank=asked.reranking(),
-        )
+        result = service_of(request).search(asked.query, kbs, **asked.options())
         request.app.state.metrics.observe_search(result.timings_ms)
         return respond(result)
 

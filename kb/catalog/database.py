@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Select, create_engine, event, inspect, make_url, select, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from uuid6 import uuid7
 
 from kb.catalog import schema
 from kb.catalog.prepared import Commits, Prepared, Remembered
-from kb.errors import StorageFull
+from kb.errors import CatalogCorrupt, storage
 
 # Before 3.51.3 two connections that write and checkpoint at the same instant could corrupt a WAL
 # database (sqlite.org/wal.html, "the WAL-reset bug"). The bundled library of pysqlite3 is newer.
@@ -55,7 +55,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent snapshot."""
-        with self.engine.connect() as connection:
+        with storage(), self.engine.connect() as connection:
             yield connection
 
     def prepare(self, statement: Select[Any]) -> Prepared:
@@ -71,17 +71,12 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """One transaction: all of it is durable when the block ends, or none of it.
 
-        Raises StorageFull when the disk has no room.
+        Raises StorageFull when the disk has no room, StorageFailed when it refuses.
         """
-        try:
-            with self.engine.connect().execution_options(write=True) as connection, connection.begin():
+        with storage(), self.engine.connect() as connection:
+            connection = connection.execution_options(write=True)
+            with connection.begin():
                 yield connection
-        except DBAPIError as error:
-            if "is full" in str(error.orig) or "No space left" in str(error.orig):
-                raise StorageFull(
-                    "the disk is full; free some space and run again, nothing stored is lost"
-                ) from error
-            raise
 
     def next_numbers(self, connection: Connection, counter: str, count: int) -> int:
         """Reserve `count` consecutive numbers inside a writing transaction; returns the first."""
@@ -102,13 +97,22 @@ class Database:
             return
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.write() as connection:
             # Another process may have been first; it held the write lock until its work was done.
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except (CommandError, ProgrammingError) as error:
+                raise _unknown_schema(error) from error
+            except OperationalError as error:
+                # A table that no revision told of.
+                if "already exists" in str(error.orig) or "no such" in str(error.orig):
+                    raise _unknown_schema(error) from error
+                raise
 
     def _revision(self) -> str | None:
         with self.read() as connection:
@@ -117,6 +121,13 @@ class Database:
             return connection.execute(
                 select(text("version_num")).select_from(text("alembic_version"))
             ).scalar()
+
+
+def _unknown_schema(error: Exception) -> CatalogCorrupt:
+    return CatalogCorrupt(
+        "the catalog's tables are not those of this kb: a newer one made it, and is to be installed; "
+        f"or it is damaged, and a backup to be restored ({str(error).splitlines()[0]})"
+    )
 
 
 def new_id(prefix: str) -> str:

@@ -1,16 +1,18 @@
 """Documents as they are read: listed, opened by span, filtered, and turned into hits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row, Select, bindparam, func, select
 
 from kb.catalog.database import Database
 from kb.catalog.schema import chunks, contents, failures, sources, versions
 from kb.errors import InvalidInput, NotFound
-from kb.types import Attributes, Content, Failure, Hit
+from kb.types import Attributes, Chunk, Content, Failure, Heading, Hit, Passage
+
+T = TypeVar("T")
 
 _HITS = (
     select(
@@ -25,9 +27,13 @@ _HITS = (
     .where(chunks.c.id.in_(bindparam("ids", expanding=True)))
 )
 
-_TEXTS = select(chunks.c.id, chunks.c.context, chunks.c.text).where(
+_INDEXED = select(chunks.c.id, chunks.c.context, chunks.c.text).where(
     chunks.c.id.in_(bindparam("ids", expanding=True))
 )
+_OWNERS = select(chunks.c.id, chunks.c.content_id).where(chunks.c.id.in_(bindparam("ids", expanding=True)))
+_TEXTS = select(chunks.c.id, chunks.c.text).where(chunks.c.id.in_(bindparam("ids", expanding=True)))
+# Host parameters of one statement; SQLite and PostgreSQL both take several times more.
+_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +45,23 @@ class Known:
     attributes: Attributes
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A version's text with the marks on it."""
+
+    id: str
+    text: str
+    headings: Sequence[Heading]
+
+
 class Documents:
     """Reads of the documents of all knowledge bases."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._hits = database.prepare(_HITS)
+        self._indexed = database.prepare(_INDEXED)
+        self._owners = database.prepare(_OWNERS)
         self._texts = database.prepare(_TEXTS)
 
     def known(self, source_id: str) -> dict[str, Known]:
@@ -62,7 +79,7 @@ class Documents:
         with self._database.read() as connection:
             row = connection.execute(_described(kb_id).where(contents.c.id == content_id)).one_or_none()
         if row is None:
-            raise NotFound(f"no document {content_id!r} in this knowledge base", param="document")
+            raise NotFound(f"no document {content_id!r} in this knowledge base", param="content_id")
         return _content(row)
 
     def page(self, kb_id: str, *, limit: int = 100, after: str | None = None) -> list[Content]:
@@ -104,10 +121,48 @@ class Documents:
             if chunk_id in rows
         ]
 
-    def texts(self, ids: Sequence[int]) -> list[str]:
+    def indexed(self, chunk_ids: Sequence[int]) -> list[str]:
         """What is indexed of each chunk, context and text, in order; "" where it was replaced meanwhile."""
-        found = {row.id: row.context + row.text for row in self._texts(ids=ids)}
-        return [found.get(chunk_id, "") for chunk_id in ids]
+        found = {row.id: row.context + row.text for row in self._indexed(ids=chunk_ids)}
+        return [found.get(chunk_id, "") for chunk_id in chunk_ids]
+
+    def owners(self, chunk_ids: Sequence[int]) -> dict[int, str]:
+        """The content ids of the visible chunks among some."""
+        return {row.id: row.content_id for some in _portions(chunk_ids) for row in self._owners(ids=some)}
+
+    def texts(self, chunk_ids: Sequence[int]) -> dict[int, str]:
+        """The texts of the visible chunks among some."""
+        return {row.id: row.text for some in _portions(chunk_ids) for row in self._texts(ids=some)}
+
+    def passages(self, chunk_ids: Sequence[int]) -> dict[int, Passage]:
+        """Where the visible chunks among some stand."""
+        with self._database.read() as connection:
+            return {
+                row.id: Passage(row.content_id, row.version_id, row.id, row.start, row.end)
+                for some in _portions(chunk_ids)
+                for row in connection.execute(select(chunks).where(chunks.c.id.in_(some)))
+            }
+
+    def chunks(self, content_id: str) -> list[tuple[Passage, Chunk]]:
+        """The chunks of a document, in order."""
+        query = select(chunks).where(chunks.c.content_id == content_id).order_by(chunks.c.id)
+        with self._database.read() as connection:
+            return [
+                (
+                    Passage(content_id, row.version_id, row.id, row.start, row.end),
+                    Chunk(row.start, row.end, row.page, row.heading, row.context),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def opened(self, version_ids: Sequence[str]) -> Iterator[Opened]:
+        """Versions with their whole texts, one at a time: together they may be larger than the memory."""
+        query = select(versions.c.id, versions.c.text, versions.c.headings)
+        with self._database.read() as connection:
+            for some in _portions(version_ids):
+                rows = connection.execution_options(yield_per=1).execute(query.where(versions.c.id.in_(some)))
+                for row in rows:
+                    yield Opened(row.id, row.text, [Heading(**heading) for heading in row.headings])
 
     def failures(self, kb_id: str) -> list[Failure]:
         """The documents in quarantine."""
@@ -115,6 +170,10 @@ class Documents:
         with self._database.read() as connection:
             rows = connection.execute(query.where(sources.c.kb_id == kb_id).order_by(failures.c.uri))
             return [Failure(row.uri, row.reason) for row in rows]
+
+
+def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[at : at + _AT_ONCE] for at in range(0, len(items), _AT_ONCE))
 
 
 def _hit(row: Any, score: float, parts: Mapping[str, float]) -> Hit:

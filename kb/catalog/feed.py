@@ -7,10 +7,10 @@ import numpy as np
 from sqlalchemy import ColumnElement, bindparam, func, select
 
 from kb.catalog.database import Database
-from kb.catalog.schema import changes, chunks, contents, knowledge_bases, vectors
+from kb.catalog.schema import changes, chunks, contents, knowledge_bases, vectors, versions
 from kb.catalog.store import stored_rows
 from kb.errors import ModelChanged
-from kb.types import Attributes, Ids, StoredVectors
+from kb.types import Attributes, Ids, Passage, StoredVectors
 
 # Chunks read at once while an index follows: 12 MB of vectors, a few thousand texts.
 _STEP = 8192
@@ -20,13 +20,18 @@ _HEAD = select(func.max(changes.c.seq).label("seq")).where(changes.c.kb_id == bi
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Changes up to and including `seq`: chunks to add, with vectors and texts by row, and ids to remove."""
+    """Changes up to and including `seq`: chunks to add, vectors and passages by row, and ids to remove."""
 
     seq: int
     add: Ids
     vectors: StoredVectors
-    texts: list[str]
+    passages: list[Passage]
     remove: Ids
+
+    @property
+    def texts(self) -> list[str]:
+        """What was embedded, by row."""
+        return [passage.context + passage.text for passage in self.passages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +91,15 @@ class Feed:
                 # What was added earlier and comes again for its attributes is nothing new.
                 rows = (
                     connection.execute(
-                        select(chunks.c.id, chunks.c.context, chunks.c.text, vectors.c.vector)
+                        select(
+                            *(chunks.c[name] for name in ("id", "context", "text")),
+                            versions.c.language,
+                            vectors.c.vector,
+                        )
                         .select_from(changes)
                         .join(chunks, chunks.c.id.between(changes.c.first_chunk, changes.c.last_chunk))
                         .join(vectors, (vectors.c.text_hash == chunks.c.text_hash))
+                        .join(versions, versions.c.id == chunks.c.version_id)
                         .where(
                             vectors.c.fingerprint == fingerprint,
                             chunks.c.kb_id == kb_id,
@@ -106,7 +116,7 @@ class Feed:
                 seq=seq,
                 add=np.array([row.id for row in rows], np.int64),
                 vectors=stored_rows([row.vector for row in rows], dim),
-                texts=[row.context + row.text for row in rows],
+                passages=[Passage(row.text, row.context, row.language or "") for row in rows],
                 remove=np.concatenate([np.empty(0, np.int64), *gone]),
             )
 

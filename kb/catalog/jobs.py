@@ -69,7 +69,7 @@ class Jobs:
             return [JobFile(row.name, row.data, row.attributes) for row in connection.execute(query)]
 
     def finish(self, job_id: str, *, report: IngestReport | None = None, error: str | None = None) -> None:
-        """Close a job: with its report, and then its bytes are dropped; or with the reason it failed."""
+        """Close a job with its report, or the reason it failed; nothing reads its bytes again, so they go."""
         with self._database.write() as connection:
             values = {
                 "status": "succeeded" if error is None else "failed",
@@ -78,8 +78,7 @@ class Jobs:
                 "finished_at": now(),
             }
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
-            if error is None:
-                connection.execute(delete(job_files).where(job_files.c.job_id == job_id))
+            connection.execute(delete(job_files).where(job_files.c.job_id == job_id))
 
 
 def _job(row: Row[Any]) -> Job:

@@ -103,6 +103,8 @@ versions = Table(
     Column("headings", JSON, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("text", Text, nullable=False),
+    # As `kb.language` detected it; NULL is unknown.
+    Column("language", String(16)),
 )
 
 # Only the visible version of a content has chunks. `text` repeats versions.text[start:end], so that a hit

@@ -43,6 +43,7 @@ class NewVersion:
     document: Document
     chunks: Sequence[Chunk]
     attributes: Attributes = field(default_factory=dict)
+    language: str = ""
 
     def embedded_texts(self) -> list[str]:
         """What is embedded and indexed for each chunk: its context, then its text."""
@@ -230,6 +231,7 @@ class Store:
                 headings=[asdict(heading) for heading in new.document.headings],
                 created_at=now(),
                 text=text,
+                language=new.language or None,
             )
         )
         if new.chunks:

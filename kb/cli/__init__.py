@@ -9,6 +9,7 @@ app = typer.Typer(
 )
 app.command()(documents.ingest)
 app.command()(search.search)
+app.command()(search.explain)
 app.command("list")(documents.list_)
 app.command()(documents.show)
 app.command()(documents.delete)

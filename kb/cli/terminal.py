@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kb.errors import InvalidInput, KbError
+from kb.errors import InvalidInput, KbError, storage
 
 if TYPE_CHECKING:
     from kb.service import Progress, Service
@@ -47,7 +47,8 @@ def service(data_dir: Path | None, as_json: bool) -> Iterator["Service"]:
 def reported(as_json: bool) -> Iterator[None]:
     """What goes wrong becomes a message and an exit code."""
     try:
-        yield
+        with storage():
+            yield
     except KbError as error:
         if as_json:
             print_json({"error": {"message": str(error), "type": type(error).__name__, "param": error.param}})

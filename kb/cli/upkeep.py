@@ -36,7 +36,9 @@ def fsck(
             say(f"{finding.kind}  {finding.knowledge_base or '-'}  {finding.what}  ({fate})")
         deleted = {True: "overwritten", False: "not overwritten", None: "the database's own affair"}
         say(f"{len(report.found)} found, {len(report.left)} left")
-        say(f"deleted pages: {deleted[report.secure_delete]}")
+        say(f"{report.receipts} deletions proved; deleted pages: {deleted[report.secure_delete]}")
+        if report.masked:
+            say(f"{report.masked} deleted vectors lie masked in index files  (kb fsck --repair)")
     if report.left:
         raise typer.Exit(1)
 

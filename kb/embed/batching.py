@@ -1,6 +1,7 @@
 """Queries that arrive together are embedded together."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kb.protocols import Embedder
@@ -20,7 +21,7 @@ class _Waiting:
 class QueryBatcher:
     """Embeds one batch at a time; whoever comes meanwhile is in the next.
 
-    A lone query is embedded at once, in its own thread: nothing is ever waited for but the batch
+    A lone caller's queries are embedded at once, in its own thread: nothing is ever waited for but the batch
     that is being embedded.
     """
 
@@ -30,19 +31,19 @@ class QueryBatcher:
         self._queue_lock = threading.Lock()
         self._embedding = threading.Lock()
 
-    def embed(self, text: str) -> Vectors:
-        """The query's vector, shape (dim,)."""
-        mine = _Waiting(text)
+    def embed(self, texts: Sequence[str]) -> list[Vectors]:
+        """The vector of each query, shape (dim,), in order."""
+        mine = [_Waiting(text) for text in texts]
         with self._queue_lock:
-            self._queue.append(mine)
+            self._queue.extend(mine)
         with self._embedding:
-            # The one before may have taken this query along.
-            while mine.vector is None and mine.error is None:
+            # The one before may have taken these along.
+            while any(waiting.vector is None and waiting.error is None for waiting in mine):
                 self._embed_waiting()
-        if mine.error is not None:
-            raise mine.error
-        assert mine.vector is not None
-        return mine.vector
+        for waiting in mine:
+            if waiting.error is not None:
+                raise waiting.error
+        return [waiting.vector for waiting in mine if waiting.vector is not None]
 
     def _embed_waiting(self) -> None:
         with self._queue_lock:

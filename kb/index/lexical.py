@@ -1,4 +1,4 @@
-"""BM25 over chunks, on tantivy (k1 1.2, b 0.75). The only file that imports it.
+"""BM25 over chunks, on tantivy (k1 1.2, b 0.75).
 
     <folder>/         tantivy's segments
     <folder>/SEQ      the analysis, the last change number committed, and the checksum of every segment file
@@ -9,7 +9,7 @@ All processes read the same segments, so a change is applied once, by whoever ne
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,10 @@ import numpy as np
 from filelock import FileLock
 
 from kb.errors import IndexCorrupt
+from kb.index.analysis import ANALYSIS, WORDS, alternatives, quoted, stemmer_of, terms
 from kb.index.manifest import digest, mismatch, read_manifest, write_manifest
-from kb.types import Allowed, Ids, Neighbours, Vectors
+from kb.types import Allowed, Ids, Neighbours, Passage, Vectors
 
-# Part of the checkpoint: an index analysed otherwise is rebuilt.
-_ANALYSIS = "words-lowercase-asciifold-snowball.en-1"
 # The smallest heap tantivy takes per writer; ours lives for one batch.
 _WRITER_BYTES = 30_000_000
 
@@ -57,15 +56,15 @@ class TantivyIndex:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._analyzer = _analyzer()
         self._lock = _locked(folder)
         self._shown = -1
+        self._stemmers = [WORDS]
         folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
             try:
                 mark = self._mark()
                 if mark.files != self._checksums({}):
-                    raise ValueError("damaged, or interrupted between two steps")
+                    raise ValueError("of another version, damaged, or interrupted between two steps")
                 self._index = self._open()
             except ValueError as error:
                 log.warning("%s: %s; rebuilding from the catalog", folder, error)
@@ -80,7 +79,7 @@ class TantivyIndex:
     def seq(self) -> int:
         return self._mark().seq
 
-    def apply(self, seq: int, add: Ids, texts: Sequence[str], remove: Ids) -> None:
+    def apply(self, seq: int, add: Ids, passages: Sequence[Passage], remove: Ids) -> None:
         from tantivy import Document
 
         with self._lock:
@@ -95,11 +94,15 @@ class TantivyIndex:
             if len(stale):
                 writer.delete_documents_by_query(self._among(stale))
             gone = set(remove.tolist())
-            for chunk_id, text in zip(add.tolist(), texts, strict=True):
+            for chunk_id, passage in zip(add.tolist(), passages, strict=True):
                 if chunk_id not in gone:
+                    stemmer = stemmer_of(passage.language)
                     document = Document()
                     document.add_unsigned("id", chunk_id)
-                    document.add_text("text", text)
+                    document.add_text("stemmer", stemmer)
+                    # Two values of one field: no phrase reaches from the context into the text.
+                    for part in (passage.context, passage.text):
+                        document.add_text("terms", " ".join(terms(part, stemmer)))
                     writer.add_document(document)
             writer.commit()
             writer.wait_merging_threads()
@@ -109,9 +112,21 @@ class TantivyIndex:
         question = self._question(query)
         if question is None or (allow is not None and not len(allow)):
             return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
-        if allow is not None:
-            question = self._within(question, allow.ids(), must_match=True)
-        return self._top(question, k)
+        if allow is None:
+            return self._top(question, k)
+        # Looking for n ids costs about 10 us each, a list of m hits about 1 us each, and of the list it takes
+        # k * count / n; so the first is cheaper up to here (benchmarks/README.md, "Lexical").
+        if 3 * len(allow) ** 2 <= k * self._count():
+            return self._top(self._within(question, allow.ids(), must_match=True), k)
+        return self._deep(question, k, allow)
+
+    def narrow(self, query: str, allow: Allowed | None) -> Allowed | None:
+        self._refresh()
+        phrases = self._phrases(query)
+        if not phrases:
+            return allow
+        holding = np.sort(self._top(self._all_of(phrases), self._count()).ids)
+        return Allowed.only(holding if allow is None else holding[allow.hold(holding)])
 
     def score(self, query: str, ids: Ids) -> Vectors:
         question = self._question(query)
@@ -127,18 +142,51 @@ class TantivyIndex:
 
         # Nothing shows how many rows a reader will see before it is brought up to date.
         self._refresh()
-        count = self._index.searcher().num_docs
-        return np.sort(self._top(Query.all_query(), count).ids) if count else np.empty(0, np.int64)
+        return np.sort(self._top(Query.all_query(), self._count()).ids)
 
     def _question(self, query: str) -> Any:
-        """Any of the query's words. Built from terms, so that nothing people type is an operator."""
+        """Any of the query's words, and every phrase it quotes; None where it has no words.
+
+        Built from terms, so that nothing else people type is an operator.
+        """
         from tantivy import Occur, Query
 
-        terms = self._analyzer.analyze(query)
-        if not terms:
+        self._refresh()
+        words = alternatives(query, self._stemmers)
+        if not words:
             return None
-        schema = self._index.schema
-        return Query.boolean_query([(Occur.Should, Query.term_query(schema, "text", term)) for term in terms])
+        any_word = Query.boolean_query([(Occur.Should, _best(map(self._term, word))) for word in words])
+        phrases = self._phrases(query)
+        return self._all_of([any_word, *phrases]) if phrases else any_word
+
+    def _phrases(self, query: str) -> list[Any]:
+        """A query for each quoted phrase, which adds nothing to the score."""
+        from tantivy import Query
+
+        found = []
+        for phrase in quoted(query):
+            # As each stemmer has it, which for most is the same.
+            forms = dict.fromkeys(tuple(terms(phrase, stemmer)) for stemmer in self._stemmers)
+            if any(forms):
+                found.append(Query.const_score_query(_best(map(self._sequence, forms)), 0.0))
+        return found
+
+    def _sequence(self, form: tuple[str, ...]) -> Any:
+        from tantivy import Query
+
+        if len(form) == 1:
+            return self._term(form[0])
+        return Query.phrase_query(self._index.schema, "terms", list(form))
+
+    def _term(self, term: str) -> Any:
+        from tantivy import Query
+
+        return Query.term_query(self._index.schema, "terms", term)
+
+    def _all_of(self, queries: Sequence[Any]) -> Any:
+        from tantivy import Occur, Query
+
+        return Query.boolean_query([(Occur.Must, query) for query in queries])
 
     def _among(self, ids: Ids) -> Any:
         from tantivy import Query
@@ -153,8 +201,21 @@ class TantivyIndex:
             [(Occur.Must, among), (Occur.Must if must_match else Occur.Should, question)]
         )
 
+    def _deep(self, question: Any, k: int, allow: Allowed) -> Neighbours:
+        """The k best that are allowed, from a list where they should all stand, or a deeper one."""
+        depth = 1 + int(1.3 * k * self._count() / len(allow))
+        while True:
+            found = self._top(question, depth)
+            held = np.flatnonzero(allow.hold(found.ids))[:k]
+            if len(held) == k or len(found.ids) < depth:
+                return Neighbours(found.ids[held], found.scores[held])
+            depth *= 4
+
+    def _count(self) -> int:
+        # A limit of 0 is an error to tantivy.
+        return max(1, int(self._index.searcher().num_docs))
+
     def _top(self, question: Any, k: int) -> Neighbours:
-        self._refresh()
         searcher = self._index.searcher()
         found = searcher.search(question, k, count=False).hits
         ids = np.array(searcher.fast_field_values("id", [address for _, address in found]), np.int64)
@@ -165,7 +226,12 @@ class TantivyIndex:
     def _refresh(self) -> None:
         seq = self.seq
         if seq != self._shown:
+            from tantivy import Query
+
             self._index.reload()
+            live = Query.all_query()
+            found = self._index.searcher().terms_with_prefix("stemmer", "", filter_query=live)
+            self._stemmers = [stemmer for stemmer, _ in found] or [WORDS]
             self._shown = seq
 
     def _mark(self) -> _Mark:
@@ -173,10 +239,10 @@ class TantivyIndex:
             mark = read_manifest(self._folder / _MARK)
         except (FileNotFoundError, IndexCorrupt):
             return _Mark(0, {})
-        return _Mark(mark["seq"], mark["files"]) if mark["analysis"] == _ANALYSIS else _Mark(0, {})
+        return _Mark(mark["seq"], mark["files"]) if mark["analysis"] == ANALYSIS else _Mark(0, {})
 
     def _write_mark(self, seq: int, known: dict[str, str]) -> None:
-        mark = {"analysis": _ANALYSIS, "seq": seq, "files": self._checksums(known)}
+        mark = {"analysis": ANALYSIS, "seq": seq, "files": self._checksums(known)}
         write_manifest(self._folder / _MARK, mark)
 
     def _checksums(self, known: dict[str, str]) -> dict[str, str]:
@@ -193,10 +259,9 @@ class TantivyIndex:
 
         builder = SchemaBuilder()
         builder.add_unsigned_field("id", indexed=True, fast=True)
-        builder.add_text_field("text", stored=False, tokenizer_name="words", index_option="freq")
-        index = Index(builder.build(), path=str(self._folder))
-        index.register_tokenizer("words", self._analyzer)
-        return index
+        builder.add_text_field("stemmer", tokenizer_name="raw", index_option="basic")
+        builder.add_text_field("terms", tokenizer_name="whitespace")
+        return Index(builder.build(), path=str(self._folder))
 
 
 def _locked(folder: Path) -> FileLock:
@@ -204,10 +269,9 @@ def _locked(folder: Path) -> FileLock:
     return FileLock(f"{folder}.lock")
 
 
-def _analyzer() -> Any:
-    from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
+def _best(queries: Iterable[Any]) -> Any:
+    """The best of several ways to say one thing, so that it counts once."""
+    from tantivy import Query
 
-    builder = TextAnalyzerBuilder(Tokenizer.simple())
-    for step in (Filter.remove_long(255), Filter.lowercase(), Filter.ascii_fold(), Filter.stemmer("english")):
-        builder = builder.filter(step)
-    return builder.build()
+    every = list(queries)
+    return every[0] if len(every) == 1 else Query.disjunction_max_query(every)

@@ -40,10 +40,14 @@ def mismatch(path: Path) -> str | None:
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:
-    """Replace the manifest: whoever reads sees the old one or this one, whole, also after a power cut."""
+    """Replace the manifest: whoever reads sees the old one or this one, whole, also after a power cut.
+
+    The files that it names must be synced; their names in its folder are synced here, before it is there.
+    """
     scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps({"sha256": _seal(content), "content": content}), encoding="utf-8")
     sync(scratch)
+    sync(path.parent)
     scratch.replace(path)
     sync(path.parent)
 
@@ -63,6 +67,14 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, so that a power cut does not take them back."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
 
 
 def _seal(content: object) -> str:

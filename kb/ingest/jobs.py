@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import OperationalError
 
 from kb.catalog.jobs import Jobs
-from kb.errors import Interrupted, KbError, ModelUnavailable, StorageFull
+from kb.errors import Interrupted, KbError, ModelUnavailable, StorageFailed
 from kb.types import IngestReport, Job
 
 # How soon a job is seen that another process accepted, or its end; one's own are seen at once. A look is a
@@ -22,7 +22,7 @@ _RETRY_SECONDS = 15.0
 _REST_SECONDS = 10.0
 
 # What passes by itself; a refusal of the data (DataError, IntegrityError) does not.
-_PASSING = (StorageFull, ModelUnavailable, OSError, OperationalError)
+_PASSING = (StorageFailed, ModelUnavailable, OSError, OperationalError)
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class JobRunner:
             log.warning("job %s failed: %s", job.id, error)
             self._jobs.finish(job.id, error=str(error))
         except Exception as error:
-            # The thread must outlive one bad job; the log has the trace, the job its reason and its files.
+            # The thread must outlive one bad job; the log has the trace, the job its reason.
             log.exception("job %s failed", job.id)
             self._jobs.finish(job.id, error=f"internal error: {type(error).__name__}: {error}")
         else:

@@ -12,6 +12,7 @@ from kb.catalog.store import NewVersion, Store, VectorsMissing, pack_vectors, te
 from kb.errors import DocumentRefused, ModelChanged
 from kb.ingest.chunk import chunk
 from kb.ingest.source import Incoming
+from kb.language import language_of
 from kb.protocols import Embedder
 from kb.types import Attributes, Document, Failure, IngestReport, KnowledgeBase
 
@@ -131,6 +132,7 @@ class Pipeline:
                 max_tokens=self._embedder.max_tokens,
             ),
             attributes=attributes,
+            language=language_of(document.text),
         )
 
     def _commit(self, batch: list[NewVersion], tally: Tally, embedding: Callable[[int], None]) -> None:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,7 +15,8 @@ from kb.errors import DataFolderInUse
 from kb.protocols import Embedder, VectorIndex
 from kb.search.core import SearchCore
 from kb.search.live import LiveIndexes, StillIndexes
-from kb.types import EmbeddingModel, KnowledgeBase, Reembedded, SearchResult
+from kb.search.shape import Shape
+from kb.types import EmbeddingModel, KnowledgeBase, Mode, Reembedded, SearchResult
 
 Judge = Callable[[Callable[..., SearchResult]], float]
 """Asks queries of a search (called with a query and `top_k`) and gives their nDCG@10."""
@@ -28,7 +28,7 @@ class ModelChange:
     """Changes the models of knowledge bases; of each, one change at a time in a data folder.
 
     indexes: where they lie. opened: fresh indexes of a knowledge base under a model. searching: a search
-    over given indexes.
+    over given indexes. dense_weight: of hybrid search, by which judgments compare.
     """
 
     def __init__(
@@ -37,11 +37,13 @@ class ModelChange:
         indexes: Path,
         opened: Callable[[KnowledgeBase], LiveIndexes],
         searching: Callable[[Callable[[KnowledgeBase], LiveIndexes]], SearchCore],
+        dense_weight: float,
     ) -> None:
         self._catalog = catalog
         self._indexes = indexes
         self._opened = opened
         self._searching = searching
+        self._dense_weight = dense_weight
 
     def to(
         self,
@@ -91,7 +93,12 @@ class ModelChange:
         return [model.embedder for model in kept]
 
     def _judged(self, judge: Judge, kb: KnowledgeBase, indexes: LiveIndexes) -> float:
-        return judge(partial(self._searching(lambda _: indexes).search, [kb]))
+        core = self._searching(lambda _: indexes)
+
+        def search(query: str, *, top_k: int = 10, mode: Mode = "hybrid") -> SearchResult:
+            return core.search([kb], query, Shape(top_k), mode=mode, dense_weight=self._dense_weight)
+
+        return judge(search)
 
     @contextmanager
     def _alone(self, kb: KnowledgeBase) -> Iterator[None]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.catalog.feed import Feed
-from kb.types import Allowed, AttributeValue, Comparison, Compound, Filter, Ids
+from kb.types import Allowed, AttributeValue, Comparison, Compound, Filter, Ids, positions
 
 Mask = NDArray[np.bool_]
 
@@ -109,6 +109,14 @@ class AttributeColumns:
         kept = self._mask(table, where)
         # Where each document is one chunk, what holds for documents holds for chunks.
         return Allowed(table.chunks, kept if len(kept) == len(table.chunks) else kept[table.owner])
+
+    def documents(self, ids: Ids) -> Ids:
+        """A number for the document of each chunk, the same for chunks of one; shape (len(ids),)."""
+        self._follow()
+        table = self._table
+        at = positions(ids, table.chunks)
+        # What this does not know yet, or knows no more, counts as a document of its own.
+        return np.where(at >= 0, table.first[table.owner[at]], ids) if len(table.chunks) else ids
 
     def _follow(self) -> None:
         if self._feed.head(self._kb_id) == self._table.seq:

@@ -1,49 +1,69 @@
 """Trip 2a: a question becomes hits."""
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kb.catalog.documents import Documents
 from kb.errors import InvalidInput
 from kb.protocols import Reranker
-from kb.search.fuse import fuse
+from kb.search.clock import Clock
+from kb.search.expand import expanded
 from kb.search.live import LiveIndexes
-from kb.search.rerank import Rerank, reranked
-from kb.types import Filter, Ids, KnowledgeBase, Mode, Outcome, SearchResult, Vectors, is_unicode
+from kb.search.ranking import Candidates, Ranking, best_of, ranked
+from kb.search.rerank import Rerank, Reranking
+from kb.search.shape import Chosen, Shape, by_document, check_shape, choose
+from kb.types import (
+    Allowed,
+    Filter,
+    Hit,
+    KnowledgeBase,
+    Mode,
+    SearchResult,
+    Vectors,
+    is_unicode,
+)
 
-MAX_TOP_K = 1000
+MAX_QUERIES = 16
 MAX_QUERY = 8192
 _MODES = ("hybrid", "dense", "lexical")
 # Candidates of each part; from 20 to 1,000 the quality moves by less than 0.01.
 _DEPTH = 100
+# Where these are too few, as many times more are asked for, until there are no more.
+_DEEPER = 4
 # A document replaced between the index and the catalog read costs its hits; then the search is repeated.
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Scored chunks of one or more knowledge bases; arrays of one length. A part not asked for is empty."""
+class Scope:
+    """One knowledge base as one search sees it: its indexes, and the chunks that the filter keeps."""
 
-    ids: Ids
-    dense: Vectors
-    lexical: Vectors
-    exact: bool
+    live: LiveIndexes
+    allow: Allowed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the indexes gave, in order; what is chosen of it; and how many candidates each part gave."""
+
+    ranking: Ranking
+    chosen: Chosen
+    depth: int
 
 
 class SearchCore:
     """Searches knowledge bases.
 
-    embed: the vector of a query under a knowledge base's model, shape (dim,).
-    live: the indexes of a knowledge base. reranker: asked for only where a search wants one.
+    embed: the vector of each query under a knowledge base's model, shape (dim,).
+    live: the indexes of a knowledge base.
     """
 
     def __init__(
         self,
         documents: Documents,
-        embed: Callable[[KnowledgeBase, str], Vectors],
+        embed: Callable[[KnowledgeBase, Sequence[str]], Sequence[Vectors]],
         live: Callable[[KnowledgeBase], LiveIndexes],
         reranker: Callable[[], Reranker],
     ) -> None:
@@ -55,123 +75,167 @@ class SearchCore:
     def search(
         self,
         kbs: Sequence[KnowledgeBase],
-        query: str,
+        query: str | Sequence[str],
+        shape: Shape,
         *,
-        top_k: int = 10,
         mode: Mode = "hybrid",
         where: Filter | None = None,
-        score_threshold: float | None = None,
+        dense_weight: float = 0.5,
+        explain: bool = False,
         rerank: Rerank | None = None,
     ) -> SearchResult:
-        """The best `top_k` chunks, best first; equal scores go by chunk id.
+        """The best chunks, best first; equal scores go by chunk id.
 
         `score` is the inner product (dense), BM25 (lexical) or the sum of both standard scores (hybrid),
-        which says how far a hit stands out among the candidates and means nothing across queries.
-        Fewer than top_k come back only when fewer match. Raises InvalidInput, naming the argument.
+        raised where its document has more that fits; that says how far a hit stands out among the
+        candidates and means nothing across queries. dense_weight: as in `fuse`, for hybrid. Of several
+        queries each chunk is ranked by the one that it answers best. explain: hits tell their ranks. Fewer
+        than `shape.top_k` come back only when fewer match, or when widened hits become one. Raises
+        InvalidInput, naming the argument.
 
         rerank: put the best `rerank.depth` of all knowledge bases together into a cross-encoder's order,
-        equal ones as they were; those behind them stay. It changes the order and nothing else: `score` and
-        the threshold mean what they mean without it, and the cross-encoder's own score is `scores["rerank"]`.
-        When its deadline passes the order stays as it was and the result says so.
+        equal ones as they were; those behind them stay. It changes the order that the shape is taken from and
+        nothing else: `score` and the threshold mean what they mean without it, and the cross-encoder's own
+        score is `scores["rerank"]`. When its deadline passes the order stays as it was, and `rerank` says so.
         """
-        _check(kbs, query, top_k, mode)
+        queries = check(kbs, query, mode, dense_weight)
+        check_shape(shape)
+        clock = Clock()
         # Before anything is searched: where no reranker is set this fails.
-        reranker = None if rerank is None else self._reranker()
-        until: float | None = None
-        clock = _Clock()
-        vector = None if mode == "lexical" else self._embed(kbs[0], query)
+        stage = None
+        if rerank is not None:
+            stage = Reranking(self._reranker(), queries, rerank, self._documents.indexed, explain=explain)
+        vectors = self.embedded(kbs, queries, mode)
         clock.lap("embed")
-        for attempt in range(_ATTEMPTS):
-            found = [
-                self._candidates(kb, query, vector, mode, max(_DEPTH, top_k), where, clock) for kb in kbs
-            ]
-            depth = top_k if rerank is None else max(top_k, rerank.depth)
-            ids, scores, parts = _ranked(found, mode, depth, score_threshold)
-            clock.lap("fuse")
-            outcome: Outcome | None = None
-            if rerank is not None and reranker is not None:
-                until = until or time.monotonic() + rerank.deadline_ms / 1000
-                texts = self._documents.texts(ids[: rerank.depth].tolist())
-                done = reranked(reranker, query, texts, len(ids), until)
-                outcome, ids, scores = done.outcome, ids[done.order], scores[done.order]
-                parts = {name: given[done.order] for name, given in {**parts, "rerank": done.scores}.items()}
-                clock.lap("rerank")
-            hits = self._documents.hits(
-                ids[:top_k].tolist(), scores.tolist(), {name: given.tolist() for name, given in parts.items()}
+        for _ in range(_ATTEMPTS):
+            scopes = [self.scope(kb, where) for kb in kbs]
+            clock.lap("follow")
+            found = self.find(
+                scopes, queries, vectors, shape, mode, dense_weight, clock, explain=explain, stage=stage
             )
+            hits, whole = self._read(found, shape)
             clock.lap("read")
-            if len(hits) == len(ids[:top_k]) or attempt == _ATTEMPTS - 1:
+            if whole:
                 break
-        return SearchResult(tuple(hits), clock.read(), all(one.exact for one in found), outcome)
+        documents = by_document(hits) if shape.group_by else ()
+        outcome = None if stage is None else stage.outcome
+        return SearchResult(
+            () if shape.group_by else hits, clock.read(), found.ranking.exact, documents, outcome
+        )
 
-    def _candidates(
-        self,
-        kb: KnowledgeBase,
-        query: str,
-        vector: Vectors | None,
-        mode: Mode,
-        depth: int,
-        where: Filter | None,
-        clock: "_Clock",
-    ) -> _Candidates:
+    def embedded(
+        self, kbs: Sequence[KnowledgeBase], queries: Sequence[str], mode: Mode
+    ) -> Sequence[Vectors | None]:
+        """The vector of each query, shape (dim,), or None where no vectors are asked."""
+        return [None] * len(queries) if mode == "lexical" else self._embed(kbs[0], queries)
+
+    def scope(self, kb: KnowledgeBase, where: Filter | None) -> Scope:
+        """A knowledge base as it is now."""
         live = self._live(kb)
         live.catch_up()
-        allow = None if where is None else live.columns.allowed(where)
-        clock.lap("follow")
-        if vector is None:
-            lexical = live.lexical.search(query, depth, allow=allow)
-            clock.lap("lexical")
-            return _Candidates(lexical.ids, np.empty(0, np.float32), lexical.scores, lexical.exact)
-        dense = live.vectors.search(vector, depth, allow=allow)
-        clock.lap("dense")
-        if mode == "dense":
-            return _Candidates(dense.ids, dense.scores, np.empty(0, np.float32), dense.exact)
-        ids = np.union1d(dense.ids, live.lexical.search(query, depth, allow=allow).ids)
-        scores = live.vectors.score(vector, ids)
-        # The lexical index may already know a chunk that this process's vectors do not, or know still.
-        ids, scores = ids[~np.isnan(scores)], scores[~np.isnan(scores)]
-        lexical_scores = live.lexical.score(query, ids)
+        return Scope(live, None if where is None else live.columns.allowed(where))
+
+    def find(
+        self,
+        scopes: Sequence[Scope],
+        queries: Sequence[str],
+        vectors: Sequence[Vectors | None],
+        shape: Shape,
+        mode: Mode,
+        dense_weight: float,
+        clock: Clock,
+        *,
+        explain: bool = False,
+        stage: Reranking | None = None,
+    ) -> Found:
+        """candidates -> fuse -> [rerank] -> shape, from as deep as it takes."""
+        depth = max(_DEPTH, shape.top_k)
+        while True:
+            rankings = []
+            for query, vector in zip(queries, vectors, strict=True):
+                candidates = [_candidates(scope, query, vector, mode, depth, clock) for scope in scopes]
+                rankings.append(ranked(candidates, mode, dense_weight, explain=explain))
+                clock.lap("fuse")
+            ranking = best_of(rankings)
+            if stage is not None:
+                ranking = stage.order(ranking, shape.score_threshold)
+                clock.lap("rerank")
+            chosen = choose(ranking, shape, self._documents)
+            clock.lap("shape")
+            if chosen.enough or ranking.complete:
+                return Found(ranking, chosen, depth)
+            depth *= _DEEPER
+
+    def _read(self, found: Found, shape: Shape) -> tuple[tuple[Hit, ...], bool]:
+        """The chosen hits, and whether the catalog still knew them all."""
+        ranking, shown = found.ranking, found.chosen.shown
+        # A plain cut is a range: sliced, nothing is copied.
+        at = slice(shown.stop) if isinstance(shown, range) else np.array(shown, np.int64)
+        parts = {name: part[at].tolist() for name, part in ranking.parts.items()}
+        hits = self._documents.hits(ranking.ids[at].tolist(), ranking.scores[at].tolist(), parts)
+        whole = len(hits) == len(shown)
+        if ranking.ranks or found.chosen.duplicates or ranking.query is not None:
+            hits = self._told(hits, found)
+        if shape.expand is not None:
+            known = len(hits)
+            hits = expanded(hits, shape.expand, self._documents)
+            whole = whole and sum(len(hit.matches) for hit in hits) == known
+        return tuple(hits), whole
+
+    def _told(self, hits: Sequence[Hit], found: Found) -> list[Hit]:
+        """The hits with their query, their ranks, and what they stand for."""
+        ranking, same = found.ranking, found.chosen.duplicates
+        ids = ranking.ids.tolist()
+        place = {ids[at]: at for at in found.chosen.shown}
+        others = [ids[at] for shown in found.chosen.shown for at in same.get(shown, ())]
+        passages = self._documents.passages(others)
+        return [
+            replace(
+                hit,
+                query=0 if ranking.query is None else int(ranking.query[at]),
+                ranks={name: int(ranks[at]) or None for name, ranks in ranking.ranks.items()},
+                duplicates=tuple(passages[ids[one]] for one in same.get(at, ()) if ids[one] in passages),
+            )
+            for hit, at in ((hit, place[hit.chunk_id]) for hit in hits)
+        ]
+
+
+def _candidates(
+    scope: Scope, query: str, vector: Vectors | None, mode: Mode, depth: int, clock: Clock
+) -> Candidates:
+    """The `depth` best of each part that the mode asks, scored by both parts in hybrid mode."""
+    live, allow = scope.live, scope.allow
+    none = np.empty(0, np.float32)
+    if vector is None:
+        lexical = live.lexical.search(query, depth, allow=allow)
         clock.lap("lexical")
-        return _Candidates(ids, scores, lexical_scores, dense.exact)
+        own = {"lexical": lexical.ids}
+        complete = len(lexical.ids) < depth
+        return Candidates(lexical.ids, none, lexical.scores, lexical.ids, own, complete, lexical.exact)
+    # What a query quotes must stand in every hit, also in those that the dense part finds.
+    held = live.lexical.narrow(query, allow) if mode == "hybrid" else allow
+    dense = live.vectors.search(vector, depth, allow=held)
+    clock.lap("dense")
+    complete = len(dense.ids) < depth
+    if mode == "dense":
+        own = {"dense": dense.ids}
+        return Candidates(dense.ids, dense.scores, none, dense.ids, own, complete, dense.exact)
+    lexical = live.lexical.search(query, depth, allow=allow)
+    ids = np.union1d(dense.ids, lexical.ids)
+    scores = live.vectors.score(vector, ids)
+    # The lexical index may already know a chunk that this process's vectors do not, or know still.
+    ids, scores = ids[~np.isnan(scores)], scores[~np.isnan(scores)]
+    lexical_scores = live.lexical.score(query, ids)
+    clock.lap("lexical")
+    own = {"dense": dense.ids, "lexical": lexical.ids}
+    documents = live.columns.documents(ids)
+    return Candidates(ids, scores, lexical_scores, documents, own, complete, dense.exact)
 
 
-class _Clock:
-    """Milliseconds by stage."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self._spent: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self._spent[stage] = self._spent.get(stage, 0.0) + (now - self._last) * 1000
-        self._last = now
-
-    def read(self) -> dict[str, float]:
-        total = (time.perf_counter() - self._start) * 1000
-        return {stage: round(spent, 3) for stage, spent in [*self._spent.items(), ("total", total)]}
-
-
-def _ranked(
-    found: Sequence[_Candidates], mode: Mode, top_k: int, threshold: float | None
-) -> tuple[Ids, Vectors, dict[str, Vectors]]:
-    """Ids and scores in final order, and the parts the scores were made of."""
-    ids = np.concatenate([one.ids for one in found])
-    dense = np.concatenate([one.dense for one in found])
-    lexical = np.concatenate([one.lexical for one in found])
-    parts = (
-        {"dense": dense, "lexical": lexical}
-        if mode == "hybrid"
-        else {mode: dense if mode == "dense" else lexical}
-    )
-    scores = fuse(dense, lexical) if mode == "hybrid" else parts[mode]
-    order = np.lexsort((ids, -scores))[:top_k]
-    if threshold is not None:
-        order = order[scores[order] >= threshold]
-    return ids[order], scores[order], {name: values[order] for name, values in parts.items()}
-
-
-def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> None:
+def check(
+    kbs: Sequence[KnowledgeBase], query: str | Sequence[str], mode: str, dense_weight: float
+) -> list[str]:
+    """The queries. Raises InvalidInput, naming the argument."""
     if not kbs:
         raise InvalidInput("name at least one knowledge base", param="knowledge_base_ids")
     if len({kb.fingerprint for kb in kbs}) > 1 and mode != "lexical":
@@ -180,15 +244,26 @@ def _check(kbs: Sequence[KnowledgeBase], query: str, top_k: int, mode: str) -> N
             "search them one by one, or with mode lexical",
             param="knowledge_base_ids",
         )
-    if not query.strip():
-        raise InvalidInput("the query is empty", param="query")
-    if not is_unicode(query):
-        raise InvalidInput("the query must be valid Unicode", param="query")
-    if len(query) > MAX_QUERY:
-        raise InvalidInput(
-            f"the query has {len(query)} characters; at most {MAX_QUERY} are allowed", param="query"
-        )
-    if not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidInput(f"top_k must be 1 to {MAX_TOP_K}", param="top_k")
     if mode not in _MODES:
         raise InvalidInput(f"mode must be one of {', '.join(_MODES)}", param="mode")
+    if not 0 <= dense_weight <= 1:
+        raise InvalidInput("dense_weight must be 0 to 1", param="dense_weight")
+    if isinstance(query, str):
+        return [_checked(query, "query")]
+    if not isinstance(query, list | tuple) or not 1 <= len(query) <= MAX_QUERIES:
+        raise InvalidInput(f"query must be a string, or 1 to {MAX_QUERIES} of them", param="query")
+    return [_checked(one, f"query.{at}") for at, one in enumerate(query)]
+
+
+def _checked(query: object, at: str) -> str:
+    if not isinstance(query, str):
+        raise InvalidInput("the query must be a string", param=at)
+    if not query.strip():
+        raise InvalidInput("the query is empty", param=at)
+    if not is_unicode(query):
+        raise InvalidInput("the query must be valid Unicode", param=at)
+    if len(query) > MAX_QUERY:
+        raise InvalidInput(
+            f"the query has {len(query)} characters; at most {MAX_QUERY} are allowed", param=at
+        )
+    return query

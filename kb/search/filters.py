@@ -1,15 +1,17 @@
-"""The filter grammar: JSON -> Filter.
+"""The filter grammar: JSON -> Filter; and what of a filter a document does not meet.
 
 {"type": "eq|ne|gt|gte|lt|lte", "key": "year", "value": 2024}
 {"type": "in|nin", "key": "team", "value": ["a", "b"]}
 {"type": "and|or", "filters": [ … ]}
 """
 
+import operator
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, cast
 
 from kb.errors import InvalidFilter
-from kb.types import AttributeValue, Comparison, Compound, Filter, is_unicode
+from kb.types import Attributes, AttributeValue, Comparison, Compound, Filter, is_unicode
 
 _ONE = ("eq", "ne", "gt", "gte", "lt", "lte")
 _SEVERAL = ("in", "nin")
@@ -19,10 +21,41 @@ _MAX_DEPTH = 8
 _MAX_PARTS = 256
 _MAX_VALUES = 1000
 
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+
 
 def parse_filter(given: object, *, param: str = "filters") -> Filter:
     """The filter that a JSON value describes. Raises InvalidFilter whose `param` is the path of the fault."""
     return _parse(given, param, 1, [0])
+
+
+def unmet(where: Filter, attributes: Attributes) -> tuple[Comparison, ...]:
+    """The comparisons for want of which a filter does not keep a document; none where it does."""
+    if isinstance(where, Comparison):
+        return () if _holds(where, attributes) else (where,)
+    parts = [unmet(part, attributes) for part in where.filters]
+    if where.type == "or" and not all(parts):
+        return ()
+    return tuple(one for part in parts for one in part)
+
+
+def _holds(where: Comparison, attributes: Attributes) -> bool:
+    """As kb/search/columns.py decides it: values of two kinds are never equal and have no order."""
+    value = attributes.get(where.key)
+    given = where.value if isinstance(where.value, tuple) else (where.value,)
+    same = [one for one in given if value is not None and _kind(one) is _kind(value)]
+    if where.type in _ORDER:
+        return any(_ORDER[where.type](value, one) for one in same)
+    return (value in same) == (where.type in ("eq", "in"))
+
+
+def _kind(value: object) -> type:
+    return float if type(value) is int else type(value)
 
 
 def _parse(given: object, at: str, depth: int, parts: list[int]) -> Filter:

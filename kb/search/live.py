@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kb.catalog.feed import Feed
-from kb.errors import Interrupted
+from kb.errors import Interrupted, storage
 from kb.protocols import LexicalIndex, VectorIndex
 from kb.search.columns import AttributeColumns
 from kb.types import KnowledgeBase
@@ -49,12 +49,13 @@ class LiveIndexes:
     def catch_up(self) -> None:
         """Apply the changes that the indexes have not seen; one cheap look-up when there are none.
 
-        Raises ModelChanged when there are some and the knowledge base is under another model by now.
+        Raises ModelChanged when there are some and the knowledge base is under another model by now,
+        StorageFull or StorageFailed; the catalog has the changes, and the next call tries again.
         """
         head = self._feed.head(self._kb.id)
         if self._level(head):
             return
-        with self._applying:
+        with self._applying, storage():
             if self._level(head):
                 return
             behind = min(self.vectors.seq, self.lexical.seq)
@@ -62,7 +63,7 @@ class LiveIndexes:
                 if step.seq > self.vectors.seq:
                     self.vectors.apply(step.seq, step.add, step.vectors, step.remove)
                 if step.seq > self.lexical.seq:
-                    self.lexical.apply(step.seq, step.add, step.texts, step.remove)
+                    self.lexical.apply(step.seq, step.add, step.passages, step.remove)
         if self.vectors.wants_checkpoint and self._checkpointing.acquire(blocking=False):
             self._later(self._checkpoint)
 

@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kb.errors import InvalidInput
 from kb.protocols import Reranker
+from kb.search.ranking import Ranking
 from kb.types import Outcome, Vectors
 
 MAX_DEPTH = 100
 MAX_DEADLINE_MS = 60_000
-
-Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,36 +31,86 @@ class Rerank:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Reranked:
-    """What came of it.
+class Reranking:
+    """The stage of one search: its deadline runs from the first ranking, however deep the search goes.
 
-    order: positions in fused order, best first. scores: the reranker's, by position; nan where it gave none.
+    queries: those of the search. indexed: what stands in the index for some chunks, in order. explain: tell
+    ranks. outcome: of the last ranking.
     """
 
-    outcome: Outcome
-    order: Positions
-    scores: Vectors
+    def __init__(
+        self,
+        reranker: Reranker,
+        queries: Sequence[str],
+        options: Rerank,
+        indexed: Callable[[Sequence[int]], list[str]],
+        *,
+        explain: bool = False,
+    ) -> None:
+        self._reranker = reranker
+        self._queries = queries
+        self._options = options
+        self._indexed = indexed
+        self._explain = explain
+        self._until: float | None = None
+        # By query and chunk: a deeper ranking of the same search begins with much the same chunks.
+        self._known: dict[tuple[int, int], float] = {}
+        self.outcome: Outcome = "done"
+
+    def order(self, ranking: Ranking, threshold: float | None) -> Ranking:
+        """The same with its best in the reranker's order; those below `threshold` stay behind."""
+        if self._until is None:
+            self._until = time.monotonic() + self._options.deadline_ms / 1000
+        # Nothing may rise above what a shape counts as final, or as good enough.
+        count, least = len(ranking.ids), max(ranking.floor, -np.inf if threshold is None else threshold)
+        head = min(self._options.depth, int(np.count_nonzero(ranking.scores >= least)))
+        queries = np.zeros(head, np.int64) if ranking.query is None else ranking.query[:head]
+        pairs = list(zip(queries.tolist(), ranking.ids[:head].tolist(), strict=True))
+        if not self._score(pairs, self._until):
+            self.outcome = "deadline"
+            return ranking
+        self.outcome = "done"
+        scores = np.full(count, np.nan, np.float32)
+        scores[:head] = [self._known[pair] for pair in pairs]
+        order = np.concatenate([np.argsort(-scores[:head], kind="stable"), np.arange(head, count)])
+        ranks = {name: places[order] for name, places in ranking.ranks.items()}
+        if self._explain:
+            ranks["rerank"] = np.where(np.arange(count) < head, np.arange(1, count + 1), 0)
+        return replace(
+            ranking,
+            ids=ranking.ids[order],
+            scores=ranking.scores[order],
+            parts={name: part[order] for name, part in {**ranking.parts, "rerank": scores}.items()},
+            ranks=ranks,
+            query=None if ranking.query is None else ranking.query[order],
+        )
+
+    def _score(self, pairs: Sequence[tuple[int, int]], until: float) -> bool:
+        """Whether all of some pairs of query and chunk have their score in time."""
+        for number, query in enumerate(self._queries):
+            new = [pair for pair in pairs if pair[0] == number and pair not in self._known]
+            scores = scored(self._reranker, query, self._indexed([chunk for _, chunk in new]), until)
+            if scores is None:
+                return False
+            self._known.update(zip(new, scores.tolist(), strict=True))
+        return True
 
 
-def reranked(
+def scored(
     reranker: Reranker,
     query: str,
     texts: Sequence[str],
-    count: int,
     until: float,
     clock: Callable[[], float] = time.monotonic,
-) -> Reranked:
-    """`count` candidates, the first of which have `texts`, with these in the reranker's order.
+) -> Vectors | None:
+    """The reranker's score of each text, shape (len(texts),), or None when `until` came first.
 
-    Equal scores stay in fused order, and so does whatever stands behind. The clock is looked at before each
-    batch, so that `until` is overshot by one batch at most; when it has come, all stays in fused order:
-    one of scored and unscored texts mixed would be neither the reranker's nor the fusion's.
+    The clock is looked at before each batch, so that `until` is overshot by one batch at most. All or
+    nothing: an order of scored and unscored texts would be neither the reranker's nor the fusion's.
     """
-    scores = np.full(count, np.nan, np.float32)
+    scores = np.empty(len(texts), np.float32)
     for rows in reranker.batches(query, texts):
         if clock() >= until:
-            return Reranked("deadline", np.arange(count), np.full(count, np.nan, np.float32))
+            return None
         scores[rows] = reranker.score(query, [texts[row] for row in rows])
-    head = np.argsort(-scores[: len(texts)], kind="stable")
-    return Reranked("done", np.concatenate([head, np.arange(len(texts), count)]), scores)
+    return scores

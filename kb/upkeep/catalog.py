@@ -5,10 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, func, inspect, select
+from sqlalchemy.exc import DBAPIError
 
 from kb.catalog.attributes import attribute_rows
-from kb.catalog.schema import attributes, changes, chunks, contents, counters, receipts, vectors, versions
+from kb.catalog.schema import (
+    attributes,
+    changes,
+    chunks,
+    contents,
+    counters,
+    knowledge_bases,
+    metadata,
+    receipts,
+    vectors,
+    versions,
+)
 from kb.catalog.store import text_hash, unused
 from kb.types import KnowledgeBase
 
@@ -28,11 +40,27 @@ class Finding:
 
 def catalog_findings(connection: Connection, kbs: Sequence[KnowledgeBase]) -> Iterator[Finding]:
     """What contradicts itself. After a finding of kind "database" nothing else is looked at."""
+    try:
+        yield from _every_finding(connection, kbs)
+    except (DBAPIError, ValueError) as error:
+        # A value that cannot be read: text that is no UTF-8, JSON that is none.
+        yield Finding("database", None, f"a row cannot be read: {str(error).splitlines()[0]}")
+
+
+def _every_finding(connection: Connection, kbs: Sequence[KnowledgeBase]) -> Iterator[Finding]:
     if connection.dialect.name == "sqlite":
         said = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
         if said != ["ok"]:
             yield Finding("database", None, "; ".join(said[:5]))
             return
+        there = inspect(connection)
+        for name, wanted in metadata.tables.items():
+            columns = (
+                {column["name"] for column in there.get_columns(name)} if there.has_table(name) else set()
+            )
+            if lacking := {*wanted.columns.keys()} - columns:
+                yield Finding("database", None, f"{name} lacks {', '.join(sorted(lacking))}")
+                return
         for table, row, *_ in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
             yield Finding("foreign_key", None, f"row {row} of {table} has no owner")
     top = {row.name: row.value for row in connection.execute(select(counters))}
@@ -43,6 +71,19 @@ def catalog_findings(connection: Connection, kbs: Sequence[KnowledgeBase]) -> It
     orphans = connection.scalar(select(func.count()).select_from(vectors).where(unused()))
     if orphans:
         yield Finding("orphan_vectors", None, f"{orphans} vectors that nothing uses", True)
+    yield from _receipts(connection)
+    for kb in kbs:
+        yield from _chunks(connection, kb)
+        yield from _attributes(connection, kb)
+        if not np.array_equal(*_replayed(connection, kb, top.get("chunk", 0))):
+            yield Finding("feed", kb.name, "the change feed does not lead to the chunks that are there")
+
+
+def _receipts(connection: Connection) -> Iterator[Finding]:
+    """Every deletion is proved: no row is left of the document, and the feed took its chunks away.
+
+    That no vector is left which only it used, and no index entry, is what the other findings are about.
+    """
     rows_of = ((contents, "id"), (versions, "content_id"), (chunks, "content_id"), (attributes, "content_id"))
     for table, column in rows_of:
         left = (
@@ -50,11 +91,19 @@ def catalog_findings(connection: Connection, kbs: Sequence[KnowledgeBase]) -> It
         )
         if count := connection.scalar(left):
             yield Finding("receipt", None, f"{count} rows of {table.name} outlived their deletion")
-    for kb in kbs:
-        yield from _chunks(connection, kb)
-        yield from _attributes(connection, kb)
-        if not np.array_equal(*_replayed(connection, kb, top.get("chunk", 0))):
-            yield Finding("feed", kb.name, "the change feed does not lead to the chunks that are there")
+    removal = (
+        select(1)
+        .where(changes.c.kb_id == receipts.c.kb_id, changes.c.seq > receipts.c.seq, ~changes.c.added)
+        .where(changes.c.last_chunk - changes.c.first_chunk + 1 == receipts.c.chunks)
+    )
+    # The feed goes with its knowledge base; a document without chunks was never in it.
+    unproved = connection.scalar(
+        select(func.count())
+        .select_from(receipts)
+        .where(receipts.c.chunks > 0, receipts.c.kb_id.in_(select(knowledge_bases.c.id)), ~removal.exists())
+    )
+    if unproved:
+        yield Finding("receipt", None, f"{unproved} deletions never reached the change feed")
 
 
 def _chunks(connection: Connection, kb: KnowledgeBase) -> Iterator[Finding]:

@@ -11,13 +11,30 @@ from sqlalchemy import Connection, delete, select
 from kb.catalog import Catalog
 from kb.catalog.schema import chunks, vectors
 from kb.catalog.store import unpack_vectors, unused
-from kb.index import faiss_index, lexical
-from kb.search.live import LiveIndexes, dense_folder
+from kb.search.live import LiveIndexes
 from kb.types import Ids, KnowledgeBase
 from kb.upkeep.catalog import Finding, catalog_findings
 
 # Vectors compared at once: a few megabytes.
 _AT_ONCE = 2048
+# Two vectors are taken to be equal where they score alike against this many random ones: a vector of
+# another text differs in one of them by hundreds of times the tolerance, and a changed one by its length.
+_PROBES = 16
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The index files of knowledge bases, as whoever chose the implementations hands them in.
+
+    opened: fresh indexes of one.  damage: what is wrong with its files.  discard: forget them, so that the
+    next opening starts from nothing.
+    """
+
+    folder: Path
+    opened: Callable[[KnowledgeBase], LiveIndexes]
+    damage: Callable[[KnowledgeBase], list[str]]
+    discard: Callable[[KnowledgeBase], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,45 +43,43 @@ class Report:
 
     found: tuple[Finding, ...]
     left: tuple[Finding, ...]
+    receipts: int
+    """Deletions that were proved; where one is not, there is a finding of kind "receipt"."""
+    masked: int
+    """Deleted chunks whose vectors still lie in index files, never returned; a repair writes those anew."""
     secure_delete: bool | None
     """Whether SQLite overwrites what it deletes; None for other databases."""
 
 
-def check(
-    catalog: Catalog,
-    indexes: Path,
-    opened: Callable[[KnowledgeBase], LiveIndexes],
-    kbs: Sequence[KnowledgeBase],
-    *,
-    repair: bool,
-) -> Report:
+def check(catalog: Catalog, files: Files, kbs: Sequence[KnowledgeBase], *, repair: bool) -> Report:
     """Check the catalog and the indexes of some knowledge bases; with `repair` rebuild what is derived.
 
-    opened: fresh indexes of a knowledge base. Servers may run meanwhile. Nothing in the catalog is
-    changed but for vectors that nothing uses; whatever else is wrong in it is left for a person.
+    Servers may run meanwhile, but not beside a repair. Nothing in the catalog is changed but for vectors
+    that nothing uses; whatever else is wrong in it is left for a person.
     """
-    found = list(_findings(catalog, indexes, opened, kbs))
+    masked: dict[str, int] = {}
+    found = list(_findings(catalog, files, kbs, masked))
     left = found
-    if repair and any(finding.repairable for finding in found):
-        _repair(catalog, indexes, opened, kbs, found)
-        left = list(_findings(catalog, indexes, opened, kbs))
+    if repair and (any(masked.values()) or any(finding.repairable for finding in found)):
+        _repair(catalog, files, kbs, found, masked)
+        masked = {}
+        left = list(_findings(catalog, files, kbs, masked))
     with catalog.database.read() as connection:
         secure = (
             bool(connection.exec_driver_sql("PRAGMA secure_delete").scalar())
             if connection.dialect.name == "sqlite"
             else None
         )
-    return Report(tuple(found), tuple(left), secure)
+    kinds = {finding.kind for finding in left}
+    proved = 0 if kinds & {"database", "receipt"} else len(catalog.receipts.all())
+    return Report(tuple(found), tuple(left), proved, sum(masked.values()), secure)
 
 
 def _findings(
-    catalog: Catalog,
-    indexes: Path,
-    opened: Callable[[KnowledgeBase], LiveIndexes],
-    kbs: Sequence[KnowledgeBase],
+    catalog: Catalog, files: Files, kbs: Sequence[KnowledgeBase], masked: dict[str, int]
 ) -> Iterator[Finding]:
     # Folders first: a knowledge base made meanwhile has no folder yet.
-    folders = [path for path in indexes.iterdir() if path.is_dir()] if indexes.is_dir() else []
+    folders = [path for path in files.folder.iterdir() if path.is_dir()] if files.folder.is_dir() else []
     with catalog.database.read() as connection:
         found = list(catalog_findings(connection, kbs))
     yield from found
@@ -80,7 +95,7 @@ def _findings(
             "lexical",
             *(model.fingerprint for model in catalog.models.of(kb.id).values()),
         }
-        for folder in (indexes / kb.id).glob("*/"):
+        for folder in (files.folder / kb.id).glob("*/"):
             if folder.name not in kept:
                 what = "the index of a model that is gone"
                 yield Finding("leftover", f"{kb.id}/{folder.name}", what, True)
@@ -88,20 +103,20 @@ def _findings(
     for kb in kbs:
         # The feed cannot be followed past a vector that is not one.
         if kb.name not in unreadable:
-            yield from _index_findings(catalog, indexes / kb.id, opened, kb)
+            yield from _index_findings(catalog, files, kb, masked)
 
 
 def _index_findings(
-    catalog: Catalog, folder: Path, opened: Callable[[KnowledgeBase], LiveIndexes], kb: KnowledgeBase
+    catalog: Catalog, files: Files, kb: KnowledgeBase, masked: dict[str, int]
 ) -> Iterator[Finding]:
-    damaged = [faiss_index.damage(folder / kb.fingerprint), lexical.damage(folder / "lexical")]
-    if kb.chunks and not (folder / "lexical").is_dir():
-        damaged.append(f"{folder / 'lexical'} is missing")
-    if any(damaged):
+    # Before the first change an index has files and no checkpoint: there is nothing to be damaged.
+    damaged = files.damage(kb) if catalog.feed.head(kb.id) else []
+    if damaged:
         # Not opened: to open a damaged index is to rebuild it.
-        yield from (Finding("index_damaged", kb.name, what, True) for what in damaged if what)
+        yield from (Finding("index_damaged", kb.name, what, True) for what in damaged)
         return
-    live = opened(kb)
+    live = files.opened(kb)
+    written = live.vectors.ids()
     live.catch_up()
     # No commit comes between what the catalog and what the indexes say.
     with catalog.database.write() as connection:
@@ -122,6 +137,7 @@ def _index_findings(
     differing = _differing(catalog, live, kb, ready)
     if differing:
         yield Finding("index_vectors", kb.name, f"{differing} indexed vectors are not the stored ones", True)
+    masked[kb.id] = len(np.setdiff1d(written, every))
 
 
 def _chunk_ids(connection: Connection, kb: KnowledgeBase) -> tuple[Ids, Ids]:
@@ -133,7 +149,9 @@ def _chunk_ids(connection: Connection, kb: KnowledgeBase) -> tuple[Ids, Ids]:
 
 
 def _differing(catalog: Catalog, live: LiveIndexes, kb: KnowledgeBase, ids: Ids) -> int:
-    """How many live vectors do not score 1 against what the catalog holds."""
+    """How many live vectors score otherwise than what the catalog holds."""
+    probes = np.random.default_rng(0).standard_normal((_PROBES, kb.dim)).astype(np.float32)
+    probes /= np.linalg.norm(probes, axis=1, keepdims=True)
     count = 0
     for at in range(0, len(ids), _AT_ONCE):
         query = (
@@ -141,33 +159,36 @@ def _differing(catalog: Catalog, live: LiveIndexes, kb: KnowledgeBase, ids: Ids)
             .join(vectors, vectors.c.text_hash == chunks.c.text_hash)
             .where(vectors.c.fingerprint == kb.fingerprint, chunks.c.kb_id == kb.id)
             .where(chunks.c.id.between(int(ids[at]), int(ids[min(at + _AT_ONCE, len(ids)) - 1])))
+            .order_by(chunks.c.id)
         )
         with catalog.database.read() as connection:
             rows = connection.execute(query).all()
-        for row, vector in zip(rows, unpack_vectors([row.vector for row in rows], kb.dim), strict=True):
-            score = live.vectors.score(vector, np.array([row.id], np.int64))[0]
-            # What is not indexed (nan) has been counted by its id.
-            count += abs(score - 1) > 1e-3
+        stored = unpack_vectors([row.vector for row in rows], kb.dim)
+        some = np.array([row.id for row in rows], np.int64)
+        scores = np.stack([live.vectors.score(probe, some) for probe in probes], axis=1)
+        # What is not indexed (nan) has been counted by its id.
+        off = np.abs(scores - np.einsum("id,pd->ip", stored, probes)) > _TOLERANCE
+        count += int(np.count_nonzero(off.any(axis=1)))
     return count
 
 
 def _repair(
     catalog: Catalog,
-    indexes: Path,
-    opened: Callable[[KnowledgeBase], LiveIndexes],
+    files: Files,
     kbs: Sequence[KnowledgeBase],
     found: Sequence[Finding],
+    masked: dict[str, int],
 ) -> None:
     if any(finding.kind == "orphan_vectors" for finding in found):
         with catalog.database.write() as connection:
             connection.execute(delete(vectors).where(unused()))
     for finding in found:
         if finding.kind == "leftover" and finding.knowledge_base:
-            shutil.rmtree(indexes / finding.knowledge_base, ignore_errors=True)
+            shutil.rmtree(files.folder / finding.knowledge_base)
     for kb in kbs:
-        if any(f.knowledge_base == kb.name and f.kind.startswith("index_") for f in found):
-            faiss_index.discard(dense_folder(indexes, kb))
-            lexical.discard(indexes / kb.id / "lexical")
-            live = opened(kb)
+        broken = any(f.knowledge_base == kb.name and f.kind.startswith("index_") for f in found)
+        if broken or masked.get(kb.id):
+            files.discard(kb)
+            live = files.opened(kb)
             live.catch_up()
             live.vectors.checkpoint()

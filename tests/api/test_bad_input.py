@@ -33,7 +33,31 @@ def _error(answer: Any) -> tuple[int, str | None, str]:
         ({"top_k": 2.5}, "top_k"),
         ({"mode": "magic"}, "mode"),
         ({"score_threshold": "high"}, "score_threshold"),
+        ({"dense_weight": 1.5}, "dense_weight"),
+        ({"dense_weight": "0.5"}, "dense_weight"),
         ({"limit": 3}, "limit"),
+        ({"query": []}, "query"),
+        ({"query": ["pump"] * 17}, "query"),
+        ({"query": ["pump", ""]}, "query.1"),
+        ({"query": ["pump", None]}, "query.1"),
+        ({"query": ["x" * 8193]}, "query.0"),
+        ({"max_per_document": 0}, "max_per_document"),
+        ({"max_per_document": 1001}, "max_per_document"),
+        ({"max_per_document": "1"}, "max_per_document"),
+        ({"max_per_document": True}, "max_per_document"),
+        ({"collapse_duplicates": "yes"}, "collapse_duplicates"),
+        ({"collapse_duplicates": 1}, "collapse_duplicates"),
+        ({"group_by": "uri"}, "group_by"),
+        ({"group_by": 1}, "group_by"),
+        ({"expand": "page"}, "expand"),
+        ({"expand": 2}, "expand"),
+        ({"expand": {}}, "expand"),
+        ({"expand": {"neighbours": 2, "more": 1}}, "expand"),
+        ({"expand": {"neighbours": 0}}, "expand.neighbours"),
+        ({"expand": {"neighbours": 11}}, "expand.neighbours"),
+        ({"expand": {"neighbours": 1.5}}, "expand.neighbours"),
+        ({"expand": {"neighbours": True}}, "expand.neighbours"),
+        ({"explain": "all"}, "explain"),
         ({"filters": []}, "filters"),
         ({"filters": {}}, "filters.type"),
         ({"filters": {"type": "like", "key": "a", "value": 1}}, "filters.type"),
@@ -49,6 +73,31 @@ def test_a_bad_search_names_its_field(handbook: TestClient, change: dict[str, An
     status, at, code = _error(handbook.post(SEARCH, json={"query": "pump", **change}))
     assert (status, at) == (422, param)
     assert code in ("invalid_input", "invalid_filter")
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"query": None}, "query"),
+        ({"query": ["pump"]}, "query"),
+        ({"query": " "}, "query"),
+        ({"content_id": None}, "content_id"),
+        ({"content_id": ""}, "content_id"),
+        ({"content_id": 7}, "content_id"),
+        ({"top_k": 0}, "top_k"),
+        ({"mode": "magic"}, "mode"),
+        ({"filters": {}}, "filters.type"),
+        ({"score_threshold": "high"}, "score_threshold"),
+        ({"max_per_document": 0}, "max_per_document"),
+        ({"collapse_duplicates": 1}, "collapse_duplicates"),
+        ({"group_by": "uri"}, "group_by"),
+        ({"limit": 3}, "limit"),
+    ],
+)
+def test_a_bad_explain_names_its_field(handbook: TestClient, change: dict[str, Any], param: str) -> None:
+    """422, as for the search that it explains."""
+    body = {"query": "pump", "content_id": "doc_0", **change}
+    assert _error(handbook.post(f"{KB}/handbook/explain", json=body))[:2] == (422, param)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +127,8 @@ def test_a_search_of_several_names_its_field(
         ("PATCH", f"{KB}/none", {"name": "x"}),
         ("DELETE", f"{KB}/none", None),
         ("POST", f"{KB}/none/search", {"query": "q"}),
+        ("POST", f"{KB}/none/explain", {"query": "q", "content_id": "doc_0"}),
+        ("POST", f"{KB}/handbook/explain", {"query": "q", "content_id": "doc_0"}),
         ("POST", f"{KB}/none/documents", {"documents": [{"name": "a", "text": "b"}]}),
         ("GET", f"{KB}/none/documents", None),
         ("GET", f"{KB}/none/failures", None),

@@ -113,7 +113,7 @@ def test_no_query_fails_and_none_mixes_models(
         assert len(hits) == 50
         unknown = [hit["chunk_id"] for hit in hits if hit["chunk_id"] not in products]
         if unknown:
-            texts = catalog.documents.texts(unknown)
+            texts = catalog.documents.indexed(unknown)
             scores = [
                 model.embed_passages(texts) @ asked
                 for model, asked in zip((old, new), questions, strict=True)

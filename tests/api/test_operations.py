@@ -60,6 +60,7 @@ def test_the_unforeseen_is_a_plain_500(
         (errors.ModelUnavailable, 503, "model_unavailable"),
         (errors.DimensionMismatch, 409, "model_mismatch"),
         (errors.StorageFull, 507, "storage_full"),
+        (errors.StorageFailed, 500, "storage_failed"),
         (errors.IndexCorrupt, 500, "internal_error"),
     ],
 )
@@ -146,6 +147,7 @@ def test_every_route_is_described_with_examples(handbook: TestClient) -> None:
         "DELETE /v1/knowledge_bases/{kb}/documents/{document}",
         "GET /v1/knowledge_bases/{kb}/failures",
         "POST /v1/knowledge_bases/{kb}/search",
+        "POST /v1/knowledge_bases/{kb}/explain",
         "POST /v1/search",
         "GET /v1/contents/{content_version_id}",
         "GET /v1/jobs/{job}",

@@ -15,13 +15,14 @@ SEARCH = "/v1/knowledge_bases/handbook/search"
 FIELDS = {
     *("knowledge_base_id", "chunk_id", "content_version_id", "content_id", "title", "uri", "text"),
     *("start", "end", "page", "heading", "score", "scores", "attributes"),
+    *("query", "ranks", "matches", "duplicates"),
 }
 
 
 def test_an_answer_has_the_promised_fields(handbook: TestClient) -> None:
     """Hits carry span, title, scores and attributes; the stages are timed."""
     answer = handbook.post(SEARCH, json={"query": "start the pump", "top_k": 1}).json()
-    assert set(answer) == {"hits", "timings_ms", "exact", "rerank"}
+    assert set(answer) == {"hits", "timings_ms", "exact", "documents", "rerank"}
     (hit,) = answer["hits"]
     assert set(hit) == FIELDS
     assert (hit["uri"], hit["title"], hit["heading"]) == ("startup.md", "Starting", "Starting")
@@ -34,8 +35,7 @@ def test_the_answer_is_the_noun_as_a_dict(handbook: TestClient) -> None:
     """`kb search --json` prints `asdict` of the result, and HTTP sends the same."""
     service = handbook.app.state.service  # type: ignore[attr-defined]
     result = service.search("pump", ["handbook"])
-    shown = json.loads(answers.respond(result).body)
-    assert {**shown, "hits": tuple(shown["hits"])} == asdict(result)
+    assert json.loads(answers.respond(result).body) == json.loads(json.dumps(asdict(result)))
 
 
 def test_a_filter_keeps_what_it_says(handbook: TestClient) -> None:
@@ -92,6 +92,17 @@ def test_reranking_out_of_range_is_refused(handbook: TestClient, wrong: dict[str
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, next(iter(wrong)))
 
 
+def test_the_weight_of_the_dense_part_can_be_asked_for(handbook: TestClient) -> None:
+    """All on words: a hybrid score is then twice the standard score of BM25."""
+    asked = {"query": "start the pump", "dense_weight": 0}
+    hits = handbook.post(SEARCH, json=asked).json()["hits"]
+    lexical = [hit["scores"]["lexical"] for hit in hits]
+    assert lexical == sorted(lexical, reverse=True)
+    assert (
+        hits[0]["score"] != handbook.post(SEARCH, json={"query": asked["query"]}).json()["hits"][0]["score"]
+    )
+
+
 def test_several_knowledge_bases_answer_as_one(handbook: TestClient) -> None:
     """Names and ids of the same knowledge base mean it once."""
     kb = handbook.get("/v1/knowledge_bases/handbook").json()
@@ -99,6 +110,63 @@ def test_several_knowledge_bases_answer_as_one(handbook: TestClient) -> None:
     hits = handbook.post("/v1/search", json=asked).json()["hits"]
     assert len(hits) == len({hit["chunk_id"] for hit in hits}) == 3
     assert {hit["knowledge_base_id"] for hit in hits} == {kb["id"]}
+
+
+def test_results_take_the_shape_that_was_asked(handbook: TestClient) -> None:
+    """By document, widened, for several queries, with ranks; over one knowledge base and over several."""
+    asked = {
+        "query": ["start the pump", "scraper blade"],
+        "top_k": 2,
+        "group_by": "document",
+        "max_per_document": 1,
+        "collapse_duplicates": True,
+        "expand": "section",
+        "explain": True,
+    }
+    answer = handbook.post(SEARCH, json=asked).json()
+    assert answer["hits"] == []
+    first, second = answer["documents"]
+    assert set(first) == {
+        *("knowledge_base_id", "content_id", "content_version_id", "title", "uri", "attributes"),
+        *("score", "hits"),
+    }
+    assert {first["uri"], second["uri"]} == {"startup.md", "parts.txt"}
+    for document in (first, second):
+        (hit,) = document["hits"]
+        assert set(hit) == FIELDS
+        assert hit["query"] == (1 if document["uri"] == "parts.txt" else 0)
+        assert set(hit["ranks"]) == set(hit["scores"]) == {"dense", "lexical", "fused"}
+        (match,) = hit["matches"]
+        assert hit["start"] <= match["start"] < match["end"] <= hit["end"]
+    several = handbook.post("/v1/search", json={**asked, "knowledge_base_ids": ["handbook"]}).json()
+    assert several["documents"] == answer["documents"]
+    wide = handbook.post(SEARCH, json={"query": "pump", "expand": {"neighbours": 1}}).json()["hits"]
+    assert all(len(hit["matches"]) == 1 for hit in wide)
+
+
+def test_an_explanation_tells_what_became_of_a_document(handbook: TestClient) -> None:
+    """For the returned and for the dropped, in the shape that is described."""
+    listed = handbook.get("/v1/knowledge_bases/handbook/documents").json()["data"]
+    told = {}
+    for document in listed:
+        body = {"query": "start the pump", "content_id": document["id"], "top_k": 1}
+        told[document["uri"]] = handbook.post("/v1/knowledge_bases/handbook/explain", json=body).json()
+    assert {uri: one["stage"] for uri, one in told.items()} == {
+        "startup.md": "returned",
+        "winter.md": "top_k",
+        "parts.txt": "top_k",
+    }
+    for one in told.values():
+        assert set(one) == set(answers.Explanation.model_fields)
+        (fate,) = one["chunks"]
+        assert set(fate) == set(answers.Fate.model_fields)
+        assert set(fate["passage"]) == set(answers.Passage.model_fields)
+        assert (one["stage"], one["reason"]) == (fate["stage"], fate["reason"])
+    service = handbook.app.state.service  # type: ignore[attr-defined]
+    again = service.explain("start the pump", listed[0]["id"], "handbook", top_k=1)
+    shown = json.loads(answers.respond(again).body)
+    assert shown == json.loads(json.dumps(asdict(again)))
+    assert {**shown, "timings_ms": {}} == {**told[listed[0]["uri"]], "timings_ms": {}}
 
 
 def test_offsets_count_code_points(handbook: TestClient, documents: list[Any]) -> None:

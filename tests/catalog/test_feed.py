@@ -1,6 +1,7 @@
 """The numbered feed: from wherever an index stands, it reaches the state of the catalog."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from kb.catalog import feed as feed_module
+from kb.types import Passage
 
 
 @pytest.fixture
@@ -69,6 +71,13 @@ def test_a_chunk_added_and_removed_within_one_step_is_only_removed(shelf: Any) -
     shelf.catalog.store.remove(shelf.kb.id, [shelf.content("a").id])
     (step,) = shelf.catalog.feed.after(shelf.kb.id, 0, "words-1", 48)
     assert (step.seq, step.add.tolist(), step.remove.tolist(), step.texts) == (3, [3], [1, 2], ["T\nthree"])
+
+
+def test_passages_carry_context_and_language(shelf: Any) -> None:
+    """What the lexical index reads: the text, what stands above it, the language of its version."""
+    shelf.put(replace(shelf.version("a", "eins"), language="de"), shelf.version("b", "one"))
+    (step,) = shelf.catalog.feed.after(shelf.kb.id, 0, "words-1", 48)
+    assert step.passages == [Passage("eins", "T\n", "de"), Passage("one", "T\n", "en")]
 
 
 def test_a_document_without_chunks_is_no_change(shelf: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 import kb.catalog
 from kb.catalog import Catalog, schema
@@ -46,6 +47,39 @@ def test_revision_is_the_newest_migration(url: str) -> None:
             (schema.REVISION,)
         ]
     database.close()
+
+
+def test_versions_of_older_databases_get_their_language(url: str) -> None:
+    """The migration detects it for every visible version, so that nothing need be taken in again."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(kb.catalog.__file__).parent / "migrations"))
+    engine = create_engine(url)
+    german = "Die Pumpe wird mit dem grünen Hebel gestartet, dann öffnet das Ventil."
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for table, row in {
+            "knowledge_bases": ("kb1", "name", "", "m", "f", 3, 64, 0, "now"),
+            "sources": ("src1", "kb1", "upload", "now"),
+            "contents": ("doc1", "kb1", "src1", "a", "ver2", "{}", "now"),
+            "versions": ("ver1", "doc1", "t", "s", "text/plain", 1, 1, "[]", "[]", "now", german),
+        }.items():
+            marks = ", ".join("?" * len(row))
+            connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({marks})", row)
+        connection.exec_driver_sql(
+            "INSERT INTO versions SELECT 'ver2', content_id, title, sha256, media_type, byte_size,"
+            " characters, pages, headings, created_at, text FROM versions"
+        )
+    engine.dispose()
+    database = Database(url)
+    with database.read() as connection:
+        found = connection.exec_driver_sql("SELECT id, language FROM versions ORDER BY id").fetchall()
+    database.close()
+    # A replaced version is searched no more.
+    assert found == [("ver1", None), ("ver2", "de")]
 
 
 def test_opening_again_changes_nothing(shelf: Any, url: str) -> None:

@@ -1,7 +1,7 @@
 """Queries that arrive together are embedded together."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,15 +44,15 @@ class Asking:
         class Counting(list):  # type: ignore[type-arg]
             """The batcher's queue, which tells when someone stands in it."""
 
-            def append(self, waiting: object) -> None:
-                super().append(waiting)
+            def extend(self, waiting: Iterable[object]) -> None:
+                super().extend(waiting)
                 queued.release()
 
         batcher._queue = Counting()
 
         def ask(number: int) -> None:
             try:
-                self.answers[number] = batcher.embed(str(number)).tolist()
+                self.answers[number] = batcher.embed([str(number)])[0].tolist()
             except ValueError as error:
                 self.answers[number] = str(error)
 
@@ -77,8 +77,19 @@ def test_a_lone_query_is_one_call_of_one_text() -> None:
     embedder = Gated()
     embedder.gate.set()
     batcher = QueryBatcher(embedder)
-    assert [batcher.embed("7").tolist(), batcher.embed("8").tolist()] == [[7, -7], [8, -8]]
+    assert [batcher.embed([text])[0].tolist() for text in ("7", "8")] == [[7, -7], [8, -8]]
     assert embedder.calls == [["7"], ["8"]]
+
+
+def test_the_queries_of_one_caller_are_one_call() -> None:
+    """Their vectors come in order; more than 32 take a second call."""
+    embedder = Gated()
+    embedder.gate.set()
+    batcher = QueryBatcher(embedder)
+    assert [one.tolist() for one in batcher.embed([str(n) for n in range(40)])] == [
+        [n, -n] for n in range(40)
+    ]
+    assert [len(call) for call in embedder.calls] == [32, 8]
 
 
 def test_each_caller_gets_its_own_vector() -> None:
@@ -113,5 +124,5 @@ def test_after_an_error_the_batcher_goes_on() -> None:
     embedder.fail = {"1"}
     batcher = QueryBatcher(embedder)
     with pytest.raises(ValueError, match="today"):
-        batcher.embed("1")
-    assert batcher.embed("2").tolist() == [2, -2]
+        batcher.embed(["1"])
+    assert batcher.embed(["2"])[0].tolist() == [2, -2]

@@ -200,7 +200,7 @@ def test_a_search_with_a_real_cross_encoder(
     with Service(replace(settings, reranker=str(crossed[0] / "raw"))) as service:
         service.ingest(documents, "kb")
         found = service.search(QUERY, ["kb"], rerank=Rerank(deadline_ms=60_000))
-        texts = service.catalog.documents.texts([hit.chunk_id for hit in found.hits])
+        texts = service.catalog.documents.indexed([hit.chunk_id for hit in found.hits])
         scores = service.reranker().score(QUERY, texts)
     assert found.rerank == "done"
     assert len(found.hits) == 4

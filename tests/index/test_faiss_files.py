@@ -271,6 +271,7 @@ def test_a_crash_at_any_step_leaves_the_old_state_or_the_new(
         *["fsync"] * len(suffixes),
         "write_text",
         "fsync",
+        "fsync",
         "replace",
         "fsync",
         *["unlink"] * len(suffixes),

@@ -442,7 +442,9 @@ def test_the_real_tokenizer_is_obeyed(models: Any, fakes: ModuleType) -> None:
     """With the default model's own tokens no chunk with its context is longer than the model reads."""
     from tokenizers import Tokenizer
 
-    (folder,) = (path for path in models.iterdir() if path.is_dir())
+    from kb.embed.folder import DEFAULT_MODEL, exported
+
+    folder = exported(DEFAULT_MODEL, models)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
 

@@ -1,8 +1,10 @@
 """A question becomes hits: real indexes and catalog, a fake embedder, brute force as the judge."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +15,7 @@ from kb.errors import InvalidInput, NotFound
 from kb.search.columns import AttributeColumns
 from kb.search.core import MAX_QUERY
 from kb.search.filters import parse_filter
-from kb.search.fuse import fuse
+from kb.search.fuse import fuse, support
 from kb.types import Hit
 
 TOPICS = ["pump", "valve", "engine", "oil", "filter", "zebra", "river", "lamp", "stone", "bread"]
@@ -81,7 +83,7 @@ def test_lexical_search_returns_what_shares_a_word(words: Any, shelf: Any) -> No
 
 
 def test_hybrid_search_is_the_fusion_of_both_over_their_union(words: Any, shelf: Any) -> None:
-    """Candidates of both parts are scored by both; the score is `fuse` over exactly those."""
+    """Candidates of both parts are scored by both; the score is `fuse` and `support` over exactly those."""
     fill(shelf, 80)
     query = "zebra lamp"
     dense = brute_force(shelf, query)
@@ -95,8 +97,11 @@ def test_hybrid_search_is_the_fusion_of_both_over_their_union(words: Any, shelf:
         np.array([dense[number] for number in union], np.float32),
         np.array([lexical.get(number, 0.0) for number in union], np.float32),
     )
+    owner = dict(shelf.rows("chunks", "id, content_id"))
+    numbers = {content_id: number for number, content_id in enumerate(sorted(set(owner.values())))}
+    scores = support(fused, np.array([numbers[owner[number]] for number in union], np.int64))
     hits = words.search(query, ["shelf"], top_k=100).hits
-    assert_same(hits, dict(zip(union, fused.tolist(), strict=True)), 100)
+    assert_same(hits, dict(zip(union, scores.tolist(), strict=True)), 100)
     for hit in hits:
         assert hit.scores["dense"] == pytest.approx(dense[hit.chunk_id], abs=1e-5)
         assert hit.scores["lexical"] == pytest.approx(lexical.get(hit.chunk_id, 0.0), rel=1e-4)
@@ -156,6 +161,49 @@ def test_a_filter_never_costs_places(words: Any, shelf: Any, mode: Any, where: d
     assert {hit.chunk_id for hit in everything} == kept
     few = words.search(query, ["shelf"], top_k=3, mode=mode, where=parse_filter(where)).hits
     assert [hit.chunk_id for hit in few] == [hit.chunk_id for hit in everything[:3]]
+
+
+@pytest.mark.parametrize("where", [None, {"type": "eq", "key": "even", "value": True}])
+@pytest.mark.parametrize("mode", ["hybrid", "lexical"])
+def test_hits_hold_what_the_query_quotes(words: Any, shelf: Any, mode: Any, where: Any) -> None:
+    """Every chunk with the phrase that the filter keeps, and no other."""
+    fill(shelf)
+    kept = None if where is None else parse_filter(where)
+    hits = words.search('engine "oil pump"', ["shelf"], top_k=1000, mode=mode, where=kept).hits
+    right = {
+        number
+        for number, text in shelf.rows("chunks", "id, text")
+        # Chunks 1 to 5 are of document 0, which is even.
+        if re.search(r"\boil pump\b", text) and (where is None or (number - 1) // 5 % 2 == 0)
+    }
+    assert len(right) > 1
+    assert {hit.chunk_id for hit in hits} == right
+    assert words.search('"oil nothing"', ["shelf"], mode=mode).hits == ()
+
+
+def test_dense_search_knows_no_quotes(words: Any, shelf: Any) -> None:
+    """Meaning alone: everything is ranked."""
+    fill(shelf)
+    assert len(words.search('"no such phrase"', ["shelf"], top_k=1000, mode="dense").hits) == 150
+
+
+def test_the_weight_of_the_dense_part_decides_the_order(words: Any, shelf: Any) -> None:
+    """1 orders the candidates as dense search does, 0 as lexical search does; the setting is the default."""
+    chance = np.random.default_rng(1)
+    lines = [" ".join(chance.choice(TOPICS, size=int(chance.integers(2, 9)))) for _ in range(60)]
+    shelf.put(*(shelf.version(f"doc{number}", line) for number, line in enumerate(lines)))
+    asked = {"query": "pump and oil", "kbs": ["shelf"], "top_k": 1000}
+    for mode, weight in (("dense", 1.0), ("lexical", 0.0)):
+        hits = words.search(**asked, dense_weight=weight).hits
+        parts = [hit.scores[mode] for hit in hits]
+        assert parts == sorted(parts, reverse=True)
+        assert [hit.score for hit in hits] != [hit.score for hit in words.search(**asked).hits]
+    weighted = words.search(**asked, dense_weight=0.7).hits
+    words.settings = replace(words.settings, dense_weight=0.7)
+    assert words.search(**asked).hits == weighted
+    for weight in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InvalidInput, match="dense_weight"):
+            words.search("pump", ["shelf"], dense_weight=weight)
 
 
 def test_a_threshold_cuts_the_end_off(words: Any, shelf: Any) -> None:
@@ -342,7 +390,7 @@ def test_every_stage_is_timed(words: Any, shelf: Any) -> None:
     """Milliseconds of each stage, and a total that is no less than their sum."""
     fill(shelf, 2)
     timings = words.search("pump", ["shelf"]).timings_ms
-    assert set(timings) == {"embed", "follow", "dense", "lexical", "fuse", "read", "total"}
+    assert set(timings) == {"embed", "follow", "dense", "lexical", "fuse", "shape", "read", "total"}
     assert timings["total"] >= sum(spent for stage, spent in timings.items() if stage != "total") - 0.01
 
 

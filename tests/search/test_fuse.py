@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, strategies
 
-from kb.search.fuse import fuse
+from kb.search.fuse import fuse, support
 
 
 def array(*numbers: float) -> np.ndarray:
@@ -18,6 +18,18 @@ def test_standard_scores_are_added() -> None:
     lexical = np.array([-1, 1, 0]) * 1.5**0.5
     np.testing.assert_allclose(fused, dense + lexical, atol=1e-6)
     assert fused.dtype == np.float32
+
+
+def test_a_weight_shares_two_between_the_parts() -> None:
+    """0.5 counts each once, 1 the dense part alone and twice, 0 the lexical part."""
+    dense, lexical = array(1, 2, 3), array(0, 8, 4)
+    nothing = array(0, 0, 0)
+    np.testing.assert_allclose(fuse(dense, lexical, 1.0), 2 * fuse(dense, nothing), atol=1e-6)
+    np.testing.assert_allclose(fuse(dense, lexical, 0.0), 2 * fuse(nothing, lexical), atol=1e-6)
+    np.testing.assert_allclose(
+        fuse(dense, lexical, 0.75), 1.5 * fuse(dense, nothing) + 0.5 * fuse(nothing, lexical), atol=1e-6
+    )
+    assert fuse(dense, lexical, 0.5).tolist() == fuse(dense, lexical).tolist()
 
 
 def test_a_part_that_cannot_tell_candidates_apart_adds_nothing() -> None:
@@ -62,3 +74,20 @@ def test_better_in_both_is_better_fused(pairs: list[tuple[float, float]]) -> Non
     assert abs(float(fused.mean())) < 1e-3
     better = (dense[:, None] >= dense) & (lexical[:, None] >= lexical)
     assert (fused[:, None] - fused >= -1e-4)[better].all()
+
+
+def test_a_documents_best_other_passage_supports_each() -> None:
+    """A fifth of it is added where it is above the mean; a passage alone has nothing to add."""
+    scores = array(3, 1, 2, -1, -2, 0.5)
+    documents = np.array([7, 7, 7, 4, 4, 9], np.int64)
+    np.testing.assert_allclose(support(scores, documents), [3.4, 1.6, 2.6, -1, -2, 0.5], atol=1e-6)
+    np.testing.assert_allclose(support(array(2, 2), np.array([5, 5], np.int64)), [2.4, 2.4], atol=1e-6)
+    assert support(array(), np.empty(0, np.int64)).shape == (0,)
+    assert support(scores, documents).dtype == np.float32
+
+
+@given(pairs=PAIRS)
+def test_passages_of_different_documents_do_not_support_each_other(pairs: list[tuple[float, float]]) -> None:
+    """Where every document has one candidate, as with whole documents, scores stay as they are."""
+    scores = array(*(pair[0] for pair in pairs))
+    assert support(scores, np.arange(len(pairs), dtype=np.int64)).tolist() == scores.tolist()

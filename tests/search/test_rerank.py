@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, strategies
 
 from kb.errors import InvalidInput
-from kb.search.rerank import Rerank, reranked
+from kb.search.ranking import Ranking
+from kb.search.rerank import Rerank, Reranking, scored
 
 
 class Ticks:
@@ -30,34 +31,78 @@ def reranker(fakes: ModuleType) -> Any:
     return fakes.LengthReranker()
 
 
+def ranking(scores: list[float], **more: Any) -> Ranking:
+    """Chunks 0, 1, …; best first."""
+    given = np.array(scores, np.float32)
+    fields: dict[str, Any] = {"ranks": {}, "query": None, "complete": True, "floor": -np.inf, "exact": True}
+    return Ranking(np.arange(len(scores)), given, {"dense": given}, **(fields | more))
+
+
 @given(lengths=strategies.lists(strategies.integers(1, 5), max_size=12), behind=strategies.integers(0, 5))
-def test_only_what_was_scored_moves(fakes: ModuleType, lengths: list[int], behind: int) -> None:
-    """The order is by score, equal ones and those behind as they were; every position comes once."""
-    texts = ["x" * length for length in lengths]
-    done = reranked(fakes.LengthReranker(), "q", texts, len(texts) + behind, 100.0, Ticks())
-    right = sorted(range(len(texts)), key=lambda at: -lengths[at])
-    assert done.outcome == "done"
-    assert done.order.tolist() == right + list(range(len(texts), len(texts) + behind))
-    assert done.scores[: len(texts)].tolist() == lengths
-    assert np.isnan(done.scores[len(texts) :]).all()
+def test_only_the_best_move(fakes: ModuleType, lengths: list[int], behind: int) -> None:
+    """The order is by score, equal ones and those behind as they were; every chunk comes once, as it was."""
+    count = len(lengths) + behind
+    before = ranking([float(-at) for at in range(count)])
+    stage = Reranking(
+        fakes.LengthReranker(),
+        ["q"],
+        Rerank(max(1, len(lengths))),
+        lambda ids: ["x" * lengths[at] for at in ids],
+    )
+    after = stage.order(before, None if lengths else 1.0)
+    right = sorted(range(len(lengths)), key=lambda at: -lengths[at]) + list(range(len(lengths), count))
+    assert stage.outcome == "done"
+    assert after.ids.tolist() == right
+    assert after.scores.tolist() == [float(-at) for at in right]
+    assert after.parts["dense"].tolist() == after.scores.tolist()
+    assert after.parts["rerank"][: len(lengths)].tolist() == sorted(lengths, reverse=True)
+    assert np.isnan(after.parts["rerank"][len(lengths) :]).all()
+
+
+@pytest.mark.parametrize(("threshold", "floor", "moved"), [(2.0, -np.inf, 3), (None, 3.0, 2), (2.0, 3.0, 2)])
+def test_what_is_too_bad_or_not_final_stays_behind(
+    reranker: Any, threshold: float | None, floor: float, moved: int
+) -> None:
+    """A shape counts from the best down to the threshold, and to what is final."""
+    stage = Reranking(reranker, ["q"], Rerank(), lambda ids: ["x" * (at + 1) for at in ids])
+    after = stage.order(ranking([4, 3, 2, 1, 0], floor=floor), threshold)
+    assert after.ids.tolist() == [*reversed(range(moved)), *range(moved, 5)]
+
+
+def test_each_chunk_is_read_with_the_query_that_it_answers(reranker: Any) -> None:
+    """Once only, though the search looks deeper."""
+    stage = Reranking(
+        reranker, ["a", "b"], Rerank(), lambda ids: ["x" * (at + 1) for at in ids], explain=True
+    )
+    asked = []
+    score = reranker.score
+    reranker.score = lambda query, texts: asked.append((query, list(texts))) or score(query, texts)
+    shallow = ranking([2, 1], query=np.array([0, 1]), ranks={"dense": np.array([1, 2])})
+    assert stage.order(shallow, None).ids.tolist() == [1, 0]
+    deep = ranking([2, 1, 0], query=np.array([0, 1, 0]), ranks={"dense": np.array([1, 2, 3])})
+    after = stage.order(deep, None)
+    assert after.ids.tolist() == [2, 1, 0]
+    assert after.query is not None
+    assert after.query.tolist() == [0, 1, 0]
+    assert {name: places.tolist() for name, places in after.ranks.items()} == {
+        "dense": [3, 2, 1],
+        "rerank": [1, 2, 3],
+    }
+    assert asked == [("a", ["x"]), ("b", ["xx"]), ("a", ["xxx"])]
 
 
 @pytest.mark.parametrize(("until", "batches"), [(0.0, 0), (1.0, 1), (2.0, 2)])
-def test_a_deadline_leaves_the_whole_order_and_costs_one_batch_at_most(
-    reranker: Any, until: float, batches: int
-) -> None:
+def test_a_deadline_costs_one_batch_at_most(reranker: Any, until: float, batches: int) -> None:
     """No batch begins after it, and of what was scored nothing is used."""
-    done = reranked(reranker, "q", ["a", "bb", "ccc", "dddd", "eeeee"], 7, until, Ticks())
-    assert done.outcome == "deadline"
-    assert done.order.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert np.isnan(done.scores).all()
+    assert scored(reranker, "q", ["a", "bb", "ccc", "dddd", "eeeee"], until, Ticks()) is None
     assert len(reranker.scored) == batches
 
 
 def test_what_is_scored_when_the_deadline_passes_is_used(reranker: Any) -> None:
     """The last batch may end behind it: the work is done then."""
-    done = reranked(reranker, "q", ["a", "bb", "ccc"], 3, 2.0, Ticks())
-    assert (done.outcome, done.order.tolist()) == ("done", [2, 1, 0])
+    scores = scored(reranker, "q", ["a", "bb", "ccc"], 2.0, Ticks())
+    assert scores is not None
+    assert scores.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -133,9 +178,9 @@ def test_when_time_is_up_the_answer_says_so(long_ones: Any, monkeypatch: pytest.
     plain = long_ones.search("pump", ["shelf"]).hits
 
     def late(*arguments: Any) -> Any:
-        return reranked(*arguments, clock=lambda: float("inf"))
+        return scored(*arguments, clock=lambda: float("inf"))
 
-    monkeypatch.setattr("kb.search.core.reranked", late)
+    monkeypatch.setattr("kb.search.rerank.scored", late)
     found = long_ones.search("pump", ["shelf"], rerank=Rerank())
     assert found.rerank == "deadline"
     assert found.hits == plain
@@ -152,7 +197,7 @@ def test_a_chunk_replaced_before_its_text_is_read_costs_no_hit(
     long_ones: Any, shelf: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its text reads as empty; the read of the hits misses it, and the search is repeated."""
-    read: Callable[..., list[str]] = long_ones.catalog.documents.texts
+    read: Callable[..., list[str]] = long_ones.catalog.documents.indexed
     seen: list[list[str]] = []
 
     def replaced_first(ids: list[int]) -> list[str]:
@@ -161,7 +206,7 @@ def test_a_chunk_replaced_before_its_text_is_read_costs_no_hit(
         seen.append(read(ids))
         return seen[-1]
 
-    monkeypatch.setattr(long_ones.catalog.documents, "texts", replaced_first)
+    monkeypatch.setattr(long_ones.catalog.documents, "indexed", replaced_first)
     found = long_ones.search("pump", ["shelf"], rerank=Rerank(deadline_ms=60_000))
     assert "" in seen[0]
     assert "" not in seen[1]

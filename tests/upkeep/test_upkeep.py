@@ -1,25 +1,12 @@
-"""Check, repair, backup and restore: damage is made for real, and found."""
+"""Check and repair: damage is made for real, and found."""
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-
-from kb.errors import AlreadyExists, InvalidInput
-from kb.settings import Settings
-from kb.upkeep.backup import restore
-
-
-@pytest.fixture
-def shelf(words: Any, fakes: Any) -> Any:
-    """Three documents, indexed and checkpointed."""
-    shelf = fakes.Shelf(words.catalog)
-    shelf.put(*(shelf.version(name, f"{name} pump\n{name} valve", {"n": 1}) for name in ("a", "b", "c")))
-    words._live(shelf.kb).catch_up()
-    words._live(shelf.kb).vectors.checkpoint()
-    return shelf
 
 
 def kinds(words: Any, **how: Any) -> tuple[list[str], list[str]]:
@@ -54,6 +41,15 @@ def test_a_sound_folder_is_clean(words: Any, shelf: Any) -> None:
         ),
         ("UPDATE counters SET value = 0 WHERE name = 'change'", ["counter"]),
         ("DELETE FROM attributes WHERE content_id = (SELECT min(id) FROM contents)", ["attributes"]),
+        ("UPDATE changes SET last_chunk = last_chunk - 1 WHERE seq = 1", ["feed"]),
+        ("UPDATE contents SET version_id = 'ver_none' WHERE uri = 'a'", ["visible", "visible"]),
+        ("UPDATE vectors SET vector = x'0000' WHERE rowid = 1", ["vector_broken"]),
+        ("UPDATE chunks SET version_id = 'ver_none' WHERE id = 1", ["foreign_key", "span", "visible"]),
+        ("UPDATE contents SET attributes = '{' WHERE uri = 'a'", ["database"]),
+        (
+            "INSERT INTO receipts SELECT 'rcp_1', kb_id, id, '', 0, 2, '' FROM contents WHERE uri = 'a'",
+            ["receipt"] * 5,
+        ),
     ],
 )
 def test_damage_to_the_catalog_is_found_and_left(words: Any, shelf: Any, sql: str, found: list[str]) -> None:
@@ -84,6 +80,82 @@ def test_a_missing_lexical_index_and_orphans_are_repaired(words: Any, shelf: Any
     assert kinds(words, repair=True) == (["orphan_vectors", "index_damaged"], [])
 
 
+def test_an_index_that_differs_from_the_catalog_is_rebuilt(words: Any, shelf: Any) -> None:
+    """It lacks a chunk, holds one that is gone, holds another's vector, is ahead of the feed."""
+    none, rows = np.empty(0, np.int64), words.embedder("").embed_passages(["x", "y"])[:1]
+    first, nothing = np.array([1]), rows[:0]
+    for dense, lexical, found in (
+        ([(0, none, nothing, first)], [], ["index_ids"]),
+        ([(0, np.array([99]), rows, none)], [], ["index_ids"]),
+        ([(0, none, nothing, first), (0, first, rows, none)], [], ["index_vectors"]),
+        ([(5, none, nothing, none)], [], ["index_ahead"]),
+        ([], [(5, none, [], first)], ["index_ahead", "index_ids"]),
+    ):
+        live = words._live(shelf.kb)
+        live.catch_up()
+        for further, *change in dense:
+            live.vectors.apply(live.vectors.seq + further, *change)
+        for further, *change in lexical:
+            live.lexical.apply(live.lexical.seq + further, *change)
+        live.vectors.checkpoint()
+        assert kinds(words) == (found, found)
+        assert kinds(words, repair=True) == (found, [])
+        assert {hit.uri for hit in words.search("pump", [shelf.kb.id]).hits} == {"a", "b", "c"}
+
+
+def test_a_stored_vector_that_is_none_is_found(words: Any, shelf: Any) -> None:
+    """The index had the right one; rebuilt from the catalog it has what stands there."""
+    one = "(SELECT text_hash FROM chunks WHERE id = 1)"
+    spoil(words, f"UPDATE vectors SET vector = zeroblob(length(vector)) WHERE text_hash = {one}")
+    assert kinds(words, repair=True) == (["vector_length", "index_vectors"], ["vector_length"])
+
+
+def test_indexes_of_a_knowledge_base_that_is_gone_are_removed(words: Any, shelf: Any) -> None:
+    """As a kill between its deletion and theirs leaves them."""
+    left = words.settings.indexes_dir / "kb_gone"
+    (left / "lexical").mkdir(parents=True)
+    assert kinds(words, repair=True) == (["leftover"], [])
+    assert not left.exists()
+
+
+def test_a_new_knowledge_base_is_clean(words: Any, fakes: Any) -> None:
+    """Its lexical index has files before it has a checkpoint."""
+    fakes.Shelf(words.catalog)
+    words.follow()
+    assert kinds(words) == ([], [])
+
+
+def test_a_deletion_is_proved(words: Any, shelf: Any) -> None:
+    """Its receipt counts; its vectors lie masked in the dense base until a repair writes that anew."""
+    words.delete_document(shelf.kb.id, shelf.content("a").id)
+    report = words.check()
+    assert (report.found, report.receipts, report.masked) == ((), 1, 2)
+    report = words.check(repair=True)
+    assert (report.found, report.receipts, report.masked) == ((), 1, 0)
+    assert words.check().masked == 0
+    spoil(words, "DELETE FROM changes WHERE added = 0")
+    report = words.check()
+    assert (report.receipts, [one.kind for one in report.found]) == (
+        0,
+        ["receipt", "feed", "index_ahead", "index_ahead"],
+    )
+
+
+def test_a_catalog_too_damaged_to_open_is_said_to_be(words: Any, shelf: Any) -> None:
+    """By name, with what to do, and without a trace."""
+    from typer.testing import CliRunner
+
+    from kb.cli import app
+
+    words.close()
+    file = words.settings.data_dir / "catalog.db"
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    file.write_bytes(b"x" * 100 + file.read_bytes()[100:])
+    said = CliRunner().invoke(app, ["fsck", "--data-dir", str(words.settings.data_dir)])
+    assert (said.exit_code, "restore a backup" in said.output) == (1, True)
+
+
 def test_deletions_leave_receipts(words: Any, shelf: Any) -> None:
     """Of a document, and of all the others when their knowledge base goes."""
     gone = shelf.content("a").id
@@ -91,26 +163,6 @@ def test_deletions_leave_receipts(words: Any, shelf: Any) -> None:
     assert [(one.content_id, one.chunks) for one in words.receipts(shelf.kb.id)] == [(gone, 2)]
     words.delete_knowledge_base(shelf.kb.id)
     assert len(words.receipts(shelf.kb.id)) == 3
-
-
-def test_a_backup_comes_back_and_a_damaged_one_is_refused(words: Any, shelf: Any, tmp_path: Path) -> None:
-    """Nothing is written for a truncated file; a folder in use is not overwritten."""
-    file = tmp_path / "b.zip"
-    words.backup(file)
-    whole = file.read_bytes()
-    new = Settings(tmp_path / "new", f"sqlite:///{tmp_path}/new/catalog.db")
-    for at in range(0, len(whole), 997):
-        (tmp_path / "cut.zip").write_bytes(whole[:at])
-        with pytest.raises(InvalidInput):
-            restore(new, tmp_path / "cut.zip")
-    assert not new.data_dir.exists()
-    with pytest.raises(AlreadyExists):
-        restore(words.settings, file)
-    restore(new, file)
-    with type(words)(new) as again:
-        again.follow()
-        assert kinds(again) == ([], [])
-        assert {hit.uri for hit in again.search("pump", ["shelf"]).hits} == {"a", "b", "c"}
 
 
 def test_a_repair_waits_for_no_server(tmp_path: Path) -> None:

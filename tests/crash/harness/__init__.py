@@ -1,0 +1,1 @@
+"""Crashes, power cuts and failing disks, made on purpose; `CONTRIBUTING.md`, "Crash harness", is the map."""
