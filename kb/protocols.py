@@ -8,7 +8,7 @@ passages for one query, higher is better; its scale is the model's own.
 from collections.abc import Sequence
 from typing import Protocol
 
-from kb.types import Allowed, Ids, Neighbours, Passage, StoredVectors, Vectors
+from kb.types import Allowed, Ids, IndexedText, Neighbours, StoredVectors, Vectors
 
 
 class Embedder(Protocol):
@@ -108,7 +108,7 @@ class LexicalIndex(Protocol):
     def seq(self) -> int:
         """The last change number applied."""
 
-    def apply(self, seq: int, add: Ids, passages: Sequence[Passage], remove: Ids) -> None:
+    def apply(self, seq: int, add: Ids, passages: Sequence[IndexedText], remove: Ids) -> None:
         """Add and remove chunks and move to `seq`, durably. Replayable, as in VectorIndex."""
 
     def search(self, query: str, k: int, *, allow: Allowed | None = None) -> Neighbours:

@@ -145,7 +145,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class IndexedText:
     """A chunk as the lexical index reads it.
 
     context: title, headings and table header that stand above it. language: of its document, as a BCP 47

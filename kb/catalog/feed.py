@@ -10,7 +10,7 @@ from kb.catalog.database import Database
 from kb.catalog.schema import changes, chunks, contents, knowledge_bases, vectors, versions
 from kb.catalog.store import stored_rows
 from kb.errors import ModelChanged
-from kb.types import Attributes, Ids, Passage, StoredVectors
+from kb.types import Attributes, Ids, IndexedText, StoredVectors
 
 # Chunks read at once while an index follows: 12 MB of vectors, a few thousand texts.
 _STEP = 8192
@@ -25,7 +25,7 @@ class Step:
     seq: int
     add: Ids
     vectors: StoredVectors
-    passages: list[Passage]
+    passages: list[IndexedText]
     remove: Ids
 
     @property
@@ -116,7 +116,7 @@ class Feed:
                 seq=seq,
                 add=np.array([row.id for row in rows], np.int64),
                 vectors=stored_rows([row.vector for row in rows], dim),
-                passages=[Passage(row.text, row.context, row.language or "") for row in rows],
+                passages=[IndexedText(row.text, row.context, row.language or "") for row in rows],
                 remove=np.concatenate([np.empty(0, np.int64), *gone]),
             )
 
