@@ -66,6 +66,8 @@ class KnowledgeBase(Answer):
     documents: int = Field(examples=[25])
     chunks: int = Field(examples=[310])
     created_at: str = Field(examples=["2025-10-17T09:30:00.000Z"])
+    building: str | None = Field(examples=[None], description="The model that `kb reembed` prepares.")
+    previous: str | None = Field(examples=[None], description="The model that `kb rollback` returns to.")
 
 
 class KnowledgeBases(Answer):
@@ -206,6 +208,11 @@ class SearchAnswer(Answer):
     )
     exact: bool = Field(examples=[True], description="Whether nothing better can have been missed.")
     documents: list[DocumentHits] = Field(examples=[[]])
+    rerank: Literal["done", "deadline"] | None = Field(
+        examples=[None],
+        description="Whether the hits are in the cross-encoder's order (`scores.rerank`; `score` is not it)"
+        " or, because time was up, in the order without it; null where none was asked for.",
+    )
 
 
 class Fate(Answer):

@@ -9,6 +9,7 @@ from kb.catalog.attributes import checked
 from kb.errors import InvalidInput
 from kb.search.core import MAX_QUERIES, MAX_QUERY
 from kb.search.filters import parse_filter
+from kb.search.rerank import MAX_DEADLINE_MS, MAX_DEPTH, Rerank
 from kb.search.shape import MAX_NEIGHBOURS, MAX_TOP_K, parse_expand
 from kb.types import AttributeValue, ChunkingPolicy, Mode
 
@@ -221,11 +222,21 @@ class SearchRequest(SearchOptions):
         " heading above; hits that come to overlap become one.",
     )
     explain: bool = Field(False, strict=True, description="Tell each hit's ranks.")
+    rerank: bool = Field(
+        False,
+        strict=True,
+        description="Put the best hits into the order of the server's cross-encoder (KB_RERANKER).",
+    )
+    rerank_depth: int = Field(20, ge=1, le=MAX_DEPTH, strict=True, description="How many of the best.")
+    rerank_deadline_ms: int = Field(
+        1000, ge=1, le=MAX_DEADLINE_MS, strict=True, description="After this the order stays as it was."
+    )
 
     def options(self) -> dict[str, Any]:
         """Arguments of `Service.search`. Raises InvalidInput."""
         expand = None if self.expand is None else parse_expand(self.expand)
-        return {**self.choices(), "expand": expand, "explain": self.explain}
+        rerank = Rerank(self.rerank_depth, self.rerank_deadline_ms) if self.rerank else None
+        return {**self.choices(), "expand": expand, "explain": self.explain, "rerank": rerank}
 
 
 class SearchSeveralRequest(SearchRequest):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kb.errors import KbError
     from kb.search.filters import parse_filter
+    from kb.search.rerank import Rerank
     from kb.service import Service, open
     from kb.settings import Settings
     from kb.types import ChunkingPolicy, Hit, IngestReport, KnowledgeBase, SearchResult
@@ -24,6 +25,7 @@ __all__ = [
     "IngestReport",
     "KbError",
     "KnowledgeBase",
+    "Rerank",
     "SearchResult",
     "Service",
     "Settings",
@@ -34,6 +36,7 @@ __all__ = [
 # Imported at first use: the command line answers `--help` without the database and the models.
 _HOMES = {
     "KbError": "kb.errors",
+    "Rerank": "kb.search.rerank",
     "Service": "kb.service",
     "Settings": "kb.settings",
     "open": "kb.service",

@@ -12,7 +12,8 @@ KbError
 │   └── TooLarge                 a size, page, time or memory limit was reached
 ├── ModelUnavailable             an embedding model cannot be loaded or verified
 ├── ModelMismatch                vectors or settings of another model were offered
-│   └── DimensionMismatch
+│   ├── DimensionMismatch
+│   └── ModelChanged             the knowledge base came under another model meanwhile
 ├── IndexCorrupt                 a checkpoint failed its checksum; it is rebuilt from the catalog
 ├── CatalogCorrupt               the database is damaged; a backup is to be restored
 ├── StorageFailed                the disk refused; what was acknowledged before is safe
@@ -94,6 +95,10 @@ class ModelMismatch(KbError):
 
 class DimensionMismatch(ModelMismatch):
     """A vector's length is not the index's."""
+
+
+class ModelChanged(ModelMismatch):
+    """The knowledge base was switched to another model meanwhile; read it anew and go on."""
 
 
 class IndexCorrupt(KbError):

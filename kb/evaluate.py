@@ -7,14 +7,16 @@ corpus-id is their path inside the folder or, where that is unambiguous, their n
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kb.errors import InvalidInput
+from kb.ingest.reembed import Judge
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, find
+from kb.search.rerank import MAX_DEADLINE_MS, Rerank
 from kb.search.shape import MAX_TOP_K
 from kb.service import Progress, Service
 from kb.types import ChunkingPolicy, Document, Mode, SearchResult
@@ -49,13 +51,15 @@ def evaluate(
     *,
     mode: Mode = "hybrid",
     whole_documents: bool = False,
+    rerank: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure retrieval on a judged collection.
 
     Its corpus becomes a knowledge base of its own, which later runs find ready. whole_documents: one
     vector a document, of its title, a blank and its text, cut at the model's limit. A document ranks by
-    its best chunk. Latencies are of `Service.search` in this process, in milliseconds.
+    its best chunk. rerank: with the reranker of the settings, which gets all the time it takes.
+    Latencies are of `Service.search` in this process, in milliseconds.
     """
     root = Path(folder).expanduser().resolve()
     collection = read(root)
@@ -70,9 +74,10 @@ def evaluate(
     else:
         report = service.level(kb, root.as_uri(), collection.entries, EntryParser(), progress=progress)
     depth = _DEPTH if whole_documents else MAX_TOP_K
+    reranking = Rerank(deadline_ms=MAX_DEADLINE_MS) if rerank else None
     rankings, spent = {}, []
     for query_id, query in collection.queries.items():
-        found = service.search(query, [kb.id], top_k=depth, mode=mode)
+        found = service.search(query, [kb.id], top_k=depth, mode=mode, rerank=reranking)
         rankings[query_id] = ranking(found, collection.judgments[query_id])
         spent.append(found.timings_ms["total"])
     kb = service.knowledge_base(kb.id)
@@ -80,6 +85,7 @@ def evaluate(
         "collection": collection.name,
         "knowledge_base": kb.name,
         "mode": mode,
+        "rerank": rerank,
         "whole_documents": whole_documents,
         "documents": kb.documents,
         "chunks": kb.chunks,
@@ -88,6 +94,31 @@ def evaluate(
         "latency_ms": percentiles(spent),
         "ingest": {"embedded": report.embedded, "failed": report.failed, "seconds": report.seconds},
     }
+
+
+def judge(folder: Path | str) -> Judge:
+    """Measures a search by the judged queries in a folder: nDCG@10 of its documents, by their best chunks.
+
+    For a knowledge base that is there already: its corpus is not read. Raises InvalidInput, also where a
+    search finds no judged document at all.
+    """
+    root = Path(folder).expanduser().resolve()
+    collection = read(root)
+
+    def ndcg(search: Callable[..., SearchResult]) -> float:
+        rankings = {
+            name: ranking(search(query, top_k=_DEPTH), collection.judgments[name])
+            for name, query in collection.queries.items()
+        }
+        measured = measure(rankings, collection.judgments)
+        if not measured["recall@100"]:
+            raise InvalidInput(
+                f"no document judged in {root} was found; corpus-ids must be the documents' uris or names",
+                param="judge",
+            )
+        return measured["ndcg@10"]
+
+    return ndcg
 
 
 def read(folder: Path) -> Collection:

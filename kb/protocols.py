@@ -1,13 +1,14 @@
 """The seams, with shapes, units and the meaning of a score.
 
 Vectors are float32 of unit length; similarity is the inner product, in [-1, 1], higher is better.
-Chunk ids are int64. A lexical score is BM25, at least 0, higher is better.
+Chunk ids are int64. A lexical score is BM25, at least 0, higher is better. A reranker's score orders
+passages for one query, higher is better; its scale is the model's own.
 """
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from kb.types import Allowed, Ids, Neighbours, Passage, StoredVectors, Vectors
+from kb.types import Allowed, Ids, IndexedText, Neighbours, StoredVectors, Vectors
 
 
 class Embedder(Protocol):
@@ -33,6 +34,21 @@ class Embedder(Protocol):
 
     def token_starts(self, text: str) -> list[int]:
         """Offset in `text` of the first character of each token, ascending, without truncation."""
+
+
+class Reranker(Protocol):
+    """A query and a passage, read together, to how well the one answers the other."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names weights, limits and activation: equal fingerprints give equal scores."""
+
+    def batches(self, query: str, passages: Sequence[str]) -> list[list[int]]:
+        """Positions of `passages` in groups, each position once. Scoring one group takes a short, bounded
+        time: whoever has a deadline looks at the clock between them."""
+
+    def score(self, query: str, passages: Sequence[str]) -> Vectors:
+        """How well each passage answers, float32, shape (len(passages),), in order; higher is better."""
 
 
 class VectorIndex(Protocol):
@@ -92,7 +108,7 @@ class LexicalIndex(Protocol):
     def seq(self) -> int:
         """The last change number applied."""
 
-    def apply(self, seq: int, add: Ids, passages: Sequence[Passage], remove: Ids) -> None:
+    def apply(self, seq: int, add: Ids, passages: Sequence[IndexedText], remove: Ids) -> None:
         """Add and remove chunks and move to `seq`, durably. Replayable, as in VectorIndex."""
 
     def search(self, query: str, k: int, *, allow: Allowed | None = None) -> Neighbours:

@@ -1,20 +1,30 @@
 """Puts the parts together: the only file that chooses implementations."""
 
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from kb.catalog import Catalog
 from kb.catalog.attributes import checked
 from kb.catalog.jobs import JobFile
 from kb.embed.batching import QueryBatcher
 from kb.embed.folder import exported
-from kb.errors import Interrupted, InvalidInput, ModelMismatch, NotFound, storage
+from kb.errors import (
+    Interrupted,
+    InvalidInput,
+    KbError,
+    ModelChanged,
+    ModelMismatch,
+    NotFound,
+    storage,
+)
 from kb.index import faiss_index, lexical
 from kb.index.faiss_index import FaissIndex
 from kb.index.lexical import TantivyIndex
@@ -24,12 +34,14 @@ from kb.ingest.chunk import check_policy, default_policy
 from kb.ingest.jobs import JobRunner
 from kb.ingest.level import level
 from kb.ingest.pipeline import Parser, Pipeline, Tally
+from kb.ingest.reembed import Judge, ModelChange
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Blob, Incoming
-from kb.protocols import Embedder
+from kb.protocols import Embedder, Reranker
 from kb.search.core import SearchCore
 from kb.search.explain import Explainer
-from kb.search.live import LiveIndexes
+from kb.search.live import LiveIndexes, dense_folder
+from kb.search.rerank import Rerank
 from kb.search.shape import Shape
 from kb.settings import Settings
 from kb.types import (
@@ -37,6 +49,7 @@ from kb.types import (
     AttributeValue,
     ChunkingPolicy,
     Content,
+    EmbeddingModel,
     Expand,
     Explanation,
     Failure,
@@ -46,6 +59,7 @@ from kb.types import (
     KnowledgeBase,
     Mode,
     Receipt,
+    Reembedded,
     SearchResult,
     Vectors,
     is_unicode,
@@ -59,6 +73,10 @@ _UPLOADS = "upload"
 
 Progress = Callable[[int, int, int], None]
 """Called with documents done, documents in all, and texts embedded so far."""
+
+_Result = TypeVar("_Result")
+
+log = logging.getLogger(__name__)
 
 
 class Service:
@@ -74,13 +92,17 @@ class Service:
         self.jobs = JobRunner(
             self.catalog.jobs, self._run_job, self._job_parser.close, settings.data_dir / "jobs.lock"
         )
-        self._search = SearchCore(self.catalog.documents, self._embed_queries, self._live)
+        self._search = self._searching(self._live)
         self._explainer = Explainer(self._search, self.catalog.documents)
+        self._change = ModelChange(
+            self.catalog, settings.indexes_dir, self._opened, self._searching, settings.dense_weight
+        )
         # One checkpoint at a time: each takes half of the cores.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="kb-checkpoint")
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._embedders: dict[str, Embedder] = {}
+        self._reranker: Reranker | None = None
         self._batchers: dict[str, QueryBatcher] = {}
         self._indexes: dict[str, LiveIndexes] = {}
 
@@ -187,7 +209,7 @@ class Service:
     ) -> IngestReport:
         """Bring a knowledge base level with any source, as `ingest` does with a folder."""
         source_id = self.catalog.store.source(kb.id, source_uri)
-        pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), parser, kb, source_id)
+        pipeline = Pipeline(self.catalog.store, partial(self._under, kb.id), parser, source_id)
         report = level(
             self.catalog,
             pipeline,
@@ -196,12 +218,10 @@ class Service:
             files,
             whole=whole,
             attributes=attributes,
-            progress=progress or (lambda done, total, embedded: None),
+            progress=progress or _silent,
         )
-        live = self._live(kb)
-        live.catch_up()
         # Who called may close at once: the next start should find the index written.
-        live.settle()
+        self._follow(kb.id).settle()
         return report
 
     def submit(self, kb: str, files: Sequence[JobFile]) -> Job:
@@ -258,16 +278,30 @@ class Service:
         group_by: Literal["document"] | None = None,
         expand: Expand | None = None,
         explain: bool = False,
+        rerank: Rerank | None = None,
     ) -> SearchResult:
         """The passages of some knowledge bases that answer best; see `kb.search.core.SearchCore.search`
-        and, for what of them comes back, `kb.search.shape.Shape`. dense_weight: None for the setting."""
-        found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
-        unique = list({kb.id: kb for kb in found}.values())
+        and, for what of them comes back, `kb.search.shape.Shape`. dense_weight: None for the setting.
+
+        One answer is of one model: whoever is overtaken by a switch to another begins again.
+        """
         shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by, expand)
         weight = self.settings.dense_weight if dense_weight is None else dense_weight
-        return self._search.search(
-            unique, query, shape, mode=mode, where=where, dense_weight=weight, explain=explain
-        )
+
+        def ask() -> SearchResult:
+            found = [self.catalog.knowledge_bases.get(name) for name in dict.fromkeys(kbs)]
+            return self._search.search(
+                list({kb.id: kb for kb in found}.values()),
+                query,
+                shape,
+                mode=mode,
+                where=where,
+                dense_weight=weight,
+                explain=explain,
+                rerank=rerank,
+            )
+
+        return _undisturbed(ask)
 
     def explain(
         self,
@@ -285,18 +319,24 @@ class Service:
         group_by: Literal["document"] | None = None,
     ) -> Explanation:
         """Why a document is, or is not, in what `search` gives for the same arguments. Raises NotFound."""
-        found = self.catalog.knowledge_bases.get(kb)
         shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by)
         weight = self.settings.dense_weight if dense_weight is None else dense_weight
-        return self._explainer.explain(
-            found, query, content_id, shape, mode=mode, where=where, dense_weight=weight
-        )
+
+        def ask() -> Explanation:
+            found = self.catalog.knowledge_bases.get(kb)
+            return self._explainer.explain(
+                found, query, content_id, shape, mode=mode, where=where, dense_weight=weight
+            )
+
+        return _undisturbed(ask)
 
     def warm(self) -> None:
         """Load models and indexes of every knowledge base, so that the first query need not."""
         for kb in self.knowledge_bases():
             self._batcher(kb)
-            self._live(kb).catch_up()
+            self._follow(kb.id)
+        if self.settings.reranker:
+            self.reranker()
 
     def embedder(self, model: str) -> Embedder:
         """A model by name or path, loaded once; exported first if this data folder never used it."""
@@ -310,6 +350,85 @@ class Service:
                 folder = exported(model, self.settings.models_dir)
                 self._embedders[model] = OnnxEmbedder(folder, threads=self.settings.threads)
             return self._embedders[model]
+
+    # Another model
+
+    def reembed(
+        self,
+        kb: str,
+        model: str,
+        *,
+        judge: Judge | None = None,
+        only_if_better: bool = False,
+        progress: Progress | None = None,
+    ) -> Reembedded:
+        """Bring a knowledge base under another embedding model without a pause; `rollback` takes it back.
+
+        Vectors and a dense index are built beside the live ones, and what is written meanwhile is followed;
+        an interrupted run goes on where it stopped. Then one transaction makes the model live. The model
+        that was live is kept, with its vectors and index, and one kept before is dropped. Documents are not
+        cut anew.
+
+        judge: compares both before the switch. only_if_better: stay where the new one is not better; what was
+        built is kept for another run. progress: called with texts done, texts to do, and texts embedded.
+        Raises InvalidInput, ModelUnavailable, ModelMismatch, or DataFolderInUse while another run is at work.
+        """
+        if only_if_better and judge is None:
+            raise InvalidInput("only_if_better needs judged queries", param="only_if_better")
+        found = self.catalog.knowledge_bases.get(kb)
+        loaded = self.embedder(model)
+        if loaded.fingerprint == found.fingerprint:
+            raise InvalidInput(f"{found.name} is under {model} already", param="model")
+        wanted = EmbeddingModel(model, loaded.fingerprint, loaded.dim)
+        return self._change.to(
+            found,
+            wanted,
+            loaded,
+            judge=judge,
+            only_if_better=only_if_better,
+            progress=progress or _silent,
+        )
+
+    def rollback(self, kb: str, *, progress: Progress | None = None) -> Reembedded:
+        """Return to the model that was live before, in one transaction, after embedding with it what is new.
+
+        The two change places, so that a second rollback undoes the first. Raises NotFound where none is kept.
+        """
+        found = self.catalog.knowledge_bases.get(kb)
+        previous = self.catalog.models.of(found.id).get("previous")
+        if previous is None:
+            raise NotFound(f"no previous model of {found.name} is kept", param="knowledge_base")
+        loaded = self._loaded(previous.embedder, previous.fingerprint, found.name)
+        return self._change.to(found, previous, loaded, progress=progress or _silent)
+
+    def forget(self, kb: str) -> list[str]:
+        """Drop the model that a rollback would return to, and one half built, with all they take on the disk.
+
+        Returns their names. Raises DataFolderInUse while a reembed is at work.
+        """
+        return self._change.forget(self.catalog.knowledge_bases.get(kb))
+
+    def reranker(self) -> Reranker:
+        """The reranker of the settings, loaded once; exported first if this data folder never used it.
+
+        Raises InvalidInput where none is set, ModelUnavailable where it cannot serve.
+        """
+        model = self.settings.reranker
+        if model is None:
+            raise InvalidInput(
+                "no reranker is set; start with KB_RERANKER set to a sentence-transformers CrossEncoder, "
+                "by path or by the name of one that is downloaded",
+                param="rerank",
+            )
+        with self._lock:
+            loading = self._loading.setdefault(f"reranker {model}", threading.Lock())
+        with loading:
+            if self._reranker is None:
+                from kb.embed.reranker import OnnxReranker
+
+                folder = exported(model, self.settings.models_dir, "reranker")
+                self._reranker = OnnxReranker(folder, threads=self.settings.threads)
+            return self._reranker
 
     # Upkeep
 
@@ -340,7 +459,7 @@ class Service:
     def follow(self) -> None:
         """Bring the indexes of every knowledge base level with the catalog."""
         for kb in self.knowledge_bases():
-            self._live(kb).catch_up()
+            self._follow(kb.id)
 
     # Parts
 
@@ -350,44 +469,82 @@ class Service:
         return None
 
     def _embedder_of(self, kb: KnowledgeBase) -> Embedder:
-        loaded = self.embedder(kb.embedder)
-        if loaded.fingerprint != kb.fingerprint:
+        return self._loaded(kb.embedder, kb.fingerprint, kb.name)
+
+    def _loaded(self, model: str, fingerprint: str, name: str) -> Embedder:
+        loaded = self.embedder(model)
+        if loaded.fingerprint != fingerprint:
+            # The model's folder may have been replaced since it was loaded, as `reembed` may have found it.
+            with self._lock:
+                self._embedders.pop(model, None)
+            loaded = self.embedder(model)
+        if loaded.fingerprint != fingerprint:
             raise ModelMismatch(
-                f"{kb.name} was built with another version of the model {kb.embedder}; put it back, "
-                "or ingest into a new knowledge base"
+                f"{name} was built with another version of the model {model}; put it back, "
+                f"or bring it under this one: kb reembed {name} --model {model}"
             )
         return loaded
 
+    def _under(self, kb_id: str) -> tuple[KnowledgeBase, Embedder]:
+        kb = self.catalog.knowledge_bases.get(kb_id)
+        return kb, self._embedder_of(kb)
+
     def _batcher(self, kb: KnowledgeBase) -> QueryBatcher:
-        loaded = self._embedder_of(kb)
+        if kb.building is not None and kb.building not in self._loading:
+            # Loaded before the switch, outside any search.
+            threading.Thread(target=self._load_ahead, args=(kb.building,), daemon=True).start()
         with self._lock:
-            return self._batchers.setdefault(kb.fingerprint, QueryBatcher(loaded))
+            known = self._batchers.get(kb.fingerprint)
+        if known is None:
+            loaded = self._embedder_of(kb)
+            with self._lock:
+                known = self._batchers.setdefault(kb.fingerprint, QueryBatcher(loaded))
+        return known
+
+    def _load_ahead(self, model: str) -> None:
+        try:
+            self.embedder(model)
+        except KbError as error:
+            log.warning("%s, which is being prepared, cannot be loaded here: %s", model, error)
 
     def _embed_queries(self, kb: KnowledgeBase, queries: Sequence[str]) -> list[Vectors]:
         return self._batcher(kb).embed(queries)
 
+    def _searching(self, live: Callable[[KnowledgeBase], LiveIndexes]) -> SearchCore:
+        return SearchCore(self.catalog.documents, self._embed_queries, live, self.reranker)
+
     def _live(self, kb: KnowledgeBase) -> LiveIndexes:
         with self._lock:
-            if kb.id not in self._indexes:
-                self._indexes[kb.id] = self._opened(kb)
-            return self._indexes[kb.id]
+            known = self._indexes.get(kb.id)
+            if known is None or known.fingerprint != kb.fingerprint:
+                # One model's at a time: a search that is still under the other one holds its own.
+                known = self._indexes[kb.id] = self._opened(kb)
+            return known
+
+    def _follow(self, kb_id: str) -> LiveIndexes:
+        def level() -> LiveIndexes:
+            live = self._live(self.catalog.knowledge_bases.get(kb_id))
+            live.catch_up()
+            return live
+
+        return _undisturbed(level)
 
     def _opened(self, kb: KnowledgeBase) -> LiveIndexes:
-        folder = self.settings.indexes_dir / kb.id
+        folder = dense_folder(self.settings.indexes_dir, kb)
         dense = FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim)
         return LiveIndexes(
-            kb, self.catalog.feed, dense, TantivyIndex(folder / "lexical"), self._background.submit
+            kb, self.catalog.feed, dense, TantivyIndex(folder.parent / "lexical"), self._background.submit
         )
 
     def _damage(self, kb: KnowledgeBase) -> list[str]:
         folder = self.settings.indexes_dir / kb.id
-        found = [faiss_index.damage(folder), lexical.damage(folder / "lexical")]
+        found = [faiss_index.damage(folder / kb.fingerprint), lexical.damage(folder / "lexical")]
         if kb.chunks and not (folder / "lexical").is_dir():
             found.append(f"{folder / 'lexical'} is missing")
         return [what for what in found if what]
 
     def _discard(self, kb: KnowledgeBase) -> None:
-        faiss_index.discard(self.settings.indexes_dir / kb.id)
+        faiss_index.discard(dense_folder(self.settings.indexes_dir, kb))
         lexical.discard(self.settings.indexes_dir / kb.id / "lexical")
 
     def _run_job(self, job: Job) -> IngestReport:
@@ -402,10 +559,23 @@ class Service:
                 yield Blob(file.name, file.data), file.attributes
 
         tally = Tally()
-        pipeline = Pipeline(self.catalog.store, self._embedder_of(kb), self._job_parser, kb, source_id)
+        pipeline = Pipeline(self.catalog.store, partial(self._under, kb.id), self._job_parser, source_id)
         pipeline.run(while_wanted(), tally, lambda done, embedded: None)
-        self._live(kb).catch_up()
+        self._follow(kb.id)
         return tally.report()
+
+
+def _undisturbed(work: Callable[[], _Result]) -> _Result:
+    """What some work on a knowledge base as it is now gives, begun again where its model was switched."""
+    while True:
+        try:
+            return work()
+        except ModelChanged:
+            continue
+
+
+def _silent(done: int, total: int, embedded: int) -> None:
+    """Progress that nobody watches."""
 
 
 def open(data_dir: Path | str | None = None) -> Service:

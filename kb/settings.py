@@ -16,7 +16,8 @@ class Settings:
     """Where the data lies and how much of the machine to use.
 
     data_dir: everything that is stored. database_url: the catalog, SQLite in the data folder unless given.
-    model: the embedding model of new knowledge bases. threads: cores one embedding may use, 0 for all.
+    model: the embedding model of new knowledge bases. reranker: a CrossEncoder for searches that ask for
+    one, None for none. threads: cores one run of a model may use, 0 for all.
     dense_weight: what the dense part counts in hybrid search, 0 to 1 (kb.search.fuse).
     """
 
@@ -25,6 +26,7 @@ class Settings:
     model: str = DEFAULT_MODEL
     threads: int = 0
     dense_weight: float = 0.5
+    reranker: str | None = None
 
     @property
     def models_dir(self) -> Path:
@@ -38,7 +40,9 @@ class Settings:
 
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
-        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_THREADS and KB_DENSE_WEIGHT; an argument wins.
+        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS and KB_DENSE_WEIGHT.
+
+        An argument wins.
 
         Without either, data lies where the platform keeps an application's data. Raises InvalidInput.
         """
@@ -63,4 +67,5 @@ class Settings:
             model=environment.get("KB_MODEL") or DEFAULT_MODEL,
             threads=int(threads),
             dense_weight=float(weight),
+            reranker=environment.get("KB_RERANKER") or None,
         )

@@ -19,6 +19,8 @@ Ids = NDArray[np.int64]
 AttributeValue = str | int | float | bool
 Attributes = Mapping[str, AttributeValue]
 Mode = Literal["hybrid", "dense", "lexical"]
+Outcome = Literal["done", "deadline"]
+"""Of a reranking: in the reranker's order, or left in the order it was given because time was up."""
 Expand = int | Literal["section"]
 """What a hit is widened to: so many chunks on each side, or the section that it stands in."""
 Stage = Literal[
@@ -97,8 +99,20 @@ class ChunkingPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """A model as a knowledge base knows it: its name or path, what decides its vectors, and their length."""
+
+    embedder: str
+    fingerprint: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
 class KnowledgeBase:
-    """A named collection of documents under one embedder and one chunking policy."""
+    """A named collection of documents under one embedder and one chunking policy.
+
+    building: the model that `kb reembed` prepares. previous: the one that `kb rollback` returns to.
+    """
 
     id: str
     name: str
@@ -110,6 +124,8 @@ class KnowledgeBase:
     created_at: str
     documents: int = 0
     chunks: int = 0
+    building: str | None = None
+    previous: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +145,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class IndexedText:
     """A chunk as the lexical index reads it.
 
     context: title, headings and table header that stand above it. language: of its document, as a BCP 47
@@ -249,13 +265,15 @@ class SearchResult:
     """Hits, best first, and how long each stage took in milliseconds.
 
     exact: whether every index that was asked looked at all that could match. documents: the hits, where
-    they were asked for by document; then `hits` is empty.
+    they were asked for by document; then `hits` is empty. rerank: what came of a reranking; None where
+    none was asked for.
     """
 
     hits: tuple[Hit, ...]
     timings_ms: Mapping[str, float]
     exact: bool = True
     documents: tuple[DocumentHits, ...] = ()
+    rerank: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +345,24 @@ class IngestReport:
     def failed(self) -> int:
         """How many documents were refused."""
         return len(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Reembedded:
+    """What became of a change of models.
+
+    switched: whether `embedder` is live now. embedded: texts embedded by this run. before and after: nDCG@10
+    on the judged queries under the old and the new model, None where there were none. remark: what to know.
+    """
+
+    embedder: str
+    previous: str
+    switched: bool
+    embedded: int
+    before: float | None
+    after: float | None
+    remark: str | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,16 @@ def settings(tmp_path: Path, models: Path) -> Any:
 
 
 @pytest.fixture
+def own_models(settings: Any, models: Path) -> Path:
+    """The session's models, beside which others can be exported."""
+    settings.models_dir.unlink()
+    settings.models_dir.mkdir()
+    for made in models.iterdir():
+        (settings.models_dir / made.name).symlink_to(made)
+    return Path(settings.models_dir)
+
+
+@pytest.fixture
 def service(settings: Any) -> Iterator[Any]:
     """A service under the real model."""
     from kb.service import Service

@@ -18,6 +18,7 @@ class WordEmbedder:
 
     fingerprint = "words-1"
     dim = DIM
+    salt = ""
 
     def __init__(self, max_tokens: int = 256) -> None:
         self.max_tokens = max_tokens
@@ -37,7 +38,7 @@ class WordEmbedder:
 
     def bags(self, texts: Sequence[str]) -> np.ndarray:
         """What both kinds of embedding return."""
-        rows = np.zeros((len(texts), DIM), np.float32)
+        rows = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in text.lower().split() or [""]:
                 row += self._word(word)
@@ -49,9 +50,38 @@ class WordEmbedder:
 
     def _word(self, word: str) -> np.ndarray:
         if word not in self._words:
-            seed = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
-            self._words[word] = np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
+            seed = int.from_bytes(blake2b((self.salt + word).encode(), digest_size=8).digest(), "big")
+            self._words[word] = np.random.default_rng(seed).standard_normal(self.dim).astype(np.float32)
         return self._words[word]
+
+
+class OtherEmbedder(WordEmbedder):
+    """Another model: other vectors, of another length."""
+
+    fingerprint = "words-2"
+    dim = 32
+    salt = "other "
+
+
+class LengthReranker:
+    """A `Reranker` without a model: the longer a passage the better, two passages a batch.
+
+    `scored` lists the passages of every call.
+    """
+
+    fingerprint = "length-1"
+
+    def __init__(self) -> None:
+        self.scored: list[list[str]] = []
+
+    def batches(self, query: str, passages: Sequence[str]) -> list[list[int]]:
+        """In order, two by two."""
+        return [list(range(at, min(at + 2, len(passages)))) for at in range(0, len(passages), 2)]
+
+    def score(self, query: str, passages: Sequence[str]) -> np.ndarray:
+        """Characters."""
+        self.scored.append(list(passages))
+        return np.array([len(passage) for passage in passages], np.float32)
 
 
 class Shelf:

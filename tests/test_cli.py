@@ -195,6 +195,8 @@ def test_list_and_show(kb: Run, ingested: subprocess.CompletedProcess[str]) -> N
         (("search", "x" * 9000, "--kb", "plant"), "at most 8192", 1),
         (("search", "x", "--kb", "plant", "-k", "0"), "top_k must be 1 to 1000", 1),
         (("search", "x", "--kb", "plant", "-k", "1001"), "top_k must be 1 to 1000", 1),
+        (("search", "x", "--kb", "plant", "--rerank"), "KB_RERANKER", 1),
+        (("search", "x", "--kb", "plant", "--rerank", "--rerank-depth", "0"), "rerank_depth", 1),
         (("search", "x", "--kb", "plant", "--mode", "magic"), "magic", 2),
         (("search", "x", "--kb", "plant", "--filter", "{"), "filter is not JSON", 1),
         (("search", "x", "--kb", "plant", "--filter", '{"type":"eq","value":1}'), "filter.key", 1),

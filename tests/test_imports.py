@@ -47,6 +47,7 @@ def test_the_face_is_what_is_promised() -> None:
         "IngestReport",
         "KbError",
         "KnowledgeBase",
+        "Rerank",
         "SearchResult",
         "Service",
         "Settings",

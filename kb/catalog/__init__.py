@@ -6,6 +6,7 @@ from kb.catalog.feed import Feed
 from kb.catalog.jobs import Jobs
 from kb.catalog.keys import Keys
 from kb.catalog.knowledge_bases import KnowledgeBases
+from kb.catalog.models import Models
 from kb.catalog.receipts import Receipts
 from kb.catalog.store import Store
 
@@ -17,6 +18,7 @@ class Catalog:
         self.database = Database(url)
         self.knowledge_bases = KnowledgeBases(self.database)
         self.documents = Documents(self.database)
+        self.models = Models(self.database)
         self.store = Store(self.database)
         self.feed = Feed(self.database)
         self.jobs = Jobs(self.database)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, Select, bindparam, func, select
@@ -26,6 +27,9 @@ _HITS = (
     .where(chunks.c.id.in_(bindparam("ids", expanding=True)))
 )
 
+_INDEXED = select(chunks.c.id, chunks.c.context, chunks.c.text).where(
+    chunks.c.id.in_(bindparam("ids", expanding=True))
+)
 _OWNERS = select(chunks.c.id, chunks.c.content_id).where(chunks.c.id.in_(bindparam("ids", expanding=True)))
 _TEXTS = select(chunks.c.id, chunks.c.text).where(chunks.c.id.in_(bindparam("ids", expanding=True)))
 # Host parameters of one statement; SQLite and PostgreSQL both take several times more.
@@ -56,6 +60,7 @@ class Documents:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._hits = database.prepare(_HITS)
+        self._indexed = database.prepare(_INDEXED)
         self._owners = database.prepare(_OWNERS)
         self._texts = database.prepare(_TEXTS)
 
@@ -103,14 +108,23 @@ class Documents:
     ) -> list[Hit]:
         """The visible chunks among `ids`, in their order; a chunk replaced meanwhile is absent.
 
-        scores: of each id. parts: what they were made of, by name, of each id.
+        scores: of each id. parts: what they were made of, by name, of each id; nan where it has no such part.
         """
         rows = {row.id: row for row in self._hits(ids=ids)}
         return [
-            _hit(rows[chunk_id], scores[at], {name: values[at] for name, values in parts.items()})
+            _hit(
+                rows[chunk_id],
+                scores[at],
+                {name: values[at] for name, values in parts.items() if not isnan(values[at])},
+            )
             for at, chunk_id in enumerate(ids)
             if chunk_id in rows
         ]
+
+    def indexed(self, chunk_ids: Sequence[int]) -> list[str]:
+        """What is indexed of each chunk, context and text, in order; "" where it was replaced meanwhile."""
+        found = {row.id: row.context + row.text for row in self._indexed(ids=chunk_ids)}
+        return [found.get(chunk_id, "") for chunk_id in chunk_ids]
 
     def owners(self, chunk_ids: Sequence[int]) -> dict[int, str]:
         """The content ids of the visible chunks among some."""

@@ -7,9 +7,10 @@ import numpy as np
 from sqlalchemy import ColumnElement, bindparam, func, select
 
 from kb.catalog.database import Database
-from kb.catalog.schema import changes, chunks, contents, vectors, versions
+from kb.catalog.schema import changes, chunks, contents, knowledge_bases, vectors, versions
 from kb.catalog.store import stored_rows
-from kb.types import Attributes, Ids, Passage, StoredVectors
+from kb.errors import ModelChanged
+from kb.types import Attributes, Ids, IndexedText, StoredVectors
 
 # Chunks read at once while an index follows: 12 MB of vectors, a few thousand texts.
 _STEP = 8192
@@ -24,7 +25,7 @@ class Step:
     seq: int
     add: Ids
     vectors: StoredVectors
-    passages: list[Passage]
+    passages: list[IndexedText]
     remove: Ids
 
     @property
@@ -58,19 +59,24 @@ class Feed:
         """The newest change number of a knowledge base; 0 where nothing happened yet."""
         return int(self._head(kb_id=kb_id)[0].seq or 0)
 
-    def after(self, kb_id: str, seq: int, fingerprint: str, dim: int) -> Iterator[Step]:
+    def after(
+        self, kb_id: str, seq: int, fingerprint: str, dim: int, *, until: int | None = None
+    ) -> Iterator[Step]:
         """The changes behind `seq`, in order, a bounded number of chunks at a time.
 
-        A chunk that was added and removed again within one step is only removed.
+        A chunk that was added and removed again within one step is only removed. Only under the live model
+        has every chunk its vector: for another one this raises ModelChanged, unless `until` names a change
+        number at which none lacked one; the changes behind it are left out.
         """
+        live = select(knowledge_bases.c.fingerprint).where(knowledge_bases.c.id == kb_id)
+        behind = select(changes).where(changes.c.kb_id == kb_id).order_by(changes.c.seq).limit(_STEP)
+        if until is not None:
+            behind = behind.where(changes.c.seq <= until)
         while True:
             with self._database.read() as connection:
-                found = connection.execute(
-                    select(changes)
-                    .where(changes.c.kb_id == kb_id, changes.c.seq > seq)
-                    .order_by(changes.c.seq)
-                    .limit(_STEP)
-                ).all()
+                found = connection.execute(behind.where(changes.c.seq > seq)).all()
+                if found and until is None and connection.scalar(live) != fingerprint:
+                    raise ModelChanged("the knowledge base was switched to another model meanwhile")
                 taken, size = 0, 0
                 while taken < len(found) and (not taken or size < _STEP):
                     size += found[taken].last_chunk - found[taken].first_chunk + 1
@@ -110,7 +116,7 @@ class Feed:
                 seq=seq,
                 add=np.array([row.id for row in rows], np.int64),
                 vectors=stored_rows([row.vector for row in rows], dim),
-                passages=[Passage(row.text, row.context, row.language or "") for row in rows],
+                passages=[IndexedText(row.text, row.context, row.language or "") for row in rows],
                 remove=np.concatenate([np.empty(0, np.int64), *gone]),
             )
 

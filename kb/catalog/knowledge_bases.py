@@ -3,19 +3,26 @@
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ScalarSelect, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from kb.catalog.database import Database, new_id, now
 from kb.catalog.receipts import issue
-from kb.catalog.schema import chunks, contents, knowledge_bases, vectors
+from kb.catalog.schema import chunks, contents, knowledge_bases, models, vectors
 from kb.catalog.store import unused
 from kb.errors import AlreadyExists, InvalidInput, NotFound
 from kb.types import ChunkingPolicy, KnowledgeBase
 
 _MAX_NAME = 128
 
-_NAMED = select(knowledge_bases).where(
+
+def _model(state: str) -> ColumnElement[str | None]:
+    found = select(models.c.embedder).where(models.c.kb_id == knowledge_bases.c.id, models.c.state == state)
+    return found.correlate(knowledge_bases).scalar_subquery().label(state)
+
+
+_ROW = select(knowledge_bases, _model("building"), _model("previous"))
+_NAMED = _ROW.where(
     (knowledge_bases.c.id == bindparam("name")) | (knowledge_bases.c.name == bindparam("name"))
 )
 
@@ -74,7 +81,7 @@ class KnowledgeBases:
             counted = select(func.count()).select_from(table).where(table.c.kb_id == knowledge_bases.c.id)
             return counted.correlate(knowledge_bases).scalar_subquery()
 
-        query = select(knowledge_bases, count(contents).label("documents"), count(chunks).label("chunks"))
+        query = _ROW.add_columns(count(contents).label("documents"), count(chunks).label("chunks"))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(knowledge_bases.c.name)).all()
         return [replace(_knowledge_base(row), documents=row.documents, chunks=row.chunks) for row in rows]
@@ -114,6 +121,8 @@ def _knowledge_base(row: Any) -> KnowledgeBase:
         dim=row.dim,
         chunking=ChunkingPolicy(row.chunk_size, row.chunk_overlap),
         created_at=row.created_at,
+        building=row.building,
+        previous=row.previous,
     )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -47,6 +47,19 @@ knowledge_bases = Table(
     Column("dim", Integer, nullable=False),
     Column("chunk_size", Integer),
     Column("chunk_overlap", Integer, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+# The models of a knowledge base beside the live one: `building`, and `previous`, which a rollback returns to.
+# Their vectors are kept as those of the live one are.
+models = Table(
+    "models",
+    metadata,
+    Column("kb_id", String(64), _owner("knowledge_bases"), primary_key=True),
+    Column("state", String(16), primary_key=True),
+    Column("embedder", Text, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("dim", Integer, nullable=False),
     Column("created_at", String(32), nullable=False),
 )
 

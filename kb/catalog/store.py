@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from kb.catalog.attributes import attribute_rows
 from kb.catalog.database import Database, new_id, now
@@ -18,11 +18,12 @@ from kb.catalog.schema import (
     contents,
     failures,
     knowledge_bases,
+    models,
     sources,
     vectors,
     versions,
 )
-from kb.errors import NotFound
+from kb.errors import ModelChanged, NotFound
 from kb.types import Attributes, Chunk, Document, Failure, StoredVectors, Vectors
 
 # Host parameters of one statement; SQLite and PostgreSQL both take several times more.
@@ -111,7 +112,7 @@ class Store:
     def store_vectors(self, fingerprint: str, made: Mapping[bytes, bytes]) -> None:
         """Keep vectors ahead of their document, so that a large one interrupted goes on from there."""
         with self._database.write() as connection:
-            _add_vectors(connection, fingerprint, made)
+            add_vectors(connection, fingerprint, made)
 
     def commit(
         self,
@@ -123,13 +124,17 @@ class Store:
     ) -> list[Committed]:
         """Make new versions visible and the ones they replace invisible, all in one transaction.
 
-        made: float16 vectors by text hash, for texts that had none. Raises VectorsMissing, or NotFound
-        when the knowledge base is gone; then nothing has changed.
+        made: float16 vectors by text hash, for texts that had none. Raises VectorsMissing, ModelChanged
+        when the knowledge base is under another model, or NotFound when it is gone; then nothing has changed.
         """
+        live = select(knowledge_bases.c.fingerprint).join(sources, sources.c.kb_id == knowledge_bases.c.id)
         with self._database.write() as connection:
-            if connection.scalar(select(sources.c.id).where(sources.c.id == source_id)) is None:
+            found = connection.scalar(live.where(sources.c.id == source_id))
+            if found is None:
                 raise NotFound("the knowledge base was deleted meanwhile", param="knowledge_base")
-            _add_vectors(connection, fingerprint, made)
+            if found != fingerprint:
+                raise ModelChanged("the knowledge base was switched to another model meanwhile; ingest again")
+            add_vectors(connection, fingerprint, made)
             needed = {text_hash(text) for version in batch for text in version.embedded_texts()}
             if needed - _stored(connection, fingerprint, needed):
                 raise VectorsMissing
@@ -278,13 +283,18 @@ def _chunk_range(connection: Connection, content_id: str) -> tuple[int, int] | N
 
 
 def unused() -> ColumnElement[bool]:
-    """A condition on `vectors` that holds for those that no chunk under their model needs."""
-    needed = select(1).where(
-        chunks.c.text_hash == vectors.c.text_hash,
-        knowledge_bases.c.id == chunks.c.kb_id,
-        knowledge_bases.c.fingerprint == vectors.c.fingerprint,
+    """A condition on `vectors` that holds for those that no chunk needs under any model that is kept."""
+
+    def under(kb_id: ColumnElement[str], fingerprint: ColumnElement[str]) -> ColumnElement[bool]:
+        found = select(1).where(kb_id == chunks.c.kb_id, fingerprint == vectors.c.fingerprint)
+        # Named, because of itself it would look no further than the select around it.
+        return found.correlate(chunks, vectors).exists()
+
+    kept = or_(
+        under(knowledge_bases.c.id, knowledge_bases.c.fingerprint),
+        under(models.c.kb_id, models.c.fingerprint),
     )
-    return ~needed.exists()
+    return ~select(1).where(chunks.c.text_hash == vectors.c.text_hash, kept).correlate(vectors).exists()
 
 
 def _set_attributes(connection: Connection, kb_id: str, content_id: str, given: Attributes) -> None:
@@ -309,7 +319,8 @@ def _stored(connection: Connection, fingerprint: str, hashes: Iterable[bytes]) -
     return found
 
 
-def _add_vectors(connection: Connection, fingerprint: str, made: Mapping[bytes, bytes]) -> None:
+def add_vectors(connection: Connection, fingerprint: str, made: Mapping[bytes, bytes]) -> None:
+    """Store those of some vectors that are not there yet."""
     new = made.keys() - _stored(connection, fingerprint, made)
     if new:
         rows = [{"fingerprint": fingerprint, "text_hash": name, "vector": made[name]} for name in new]

@@ -2,7 +2,7 @@
 
 import typer
 
-from kb.cli import documents, keys, search, serve, upkeep
+from kb.cli import documents, keys, models, search, serve, upkeep
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
@@ -14,6 +14,9 @@ app.command("list")(documents.list_)
 app.command()(documents.show)
 app.command()(documents.delete)
 app.command("eval")(search.eval_)
+app.command()(models.reembed)
+app.command()(models.rollback)
+app.command()(models.forget)
 app.command()(serve.serve)
 app.command()(upkeep.fsck)
 app.command()(upkeep.backup)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kb.cli.terminal import AsJson, DataDir, Mode, parsed_json, print_json, progress, say, service
+from kb.cli.terminal import AsJson, DataDir, Mode, parsed_json, print_json, progress, say, service, warn
 
 if TYPE_CHECKING:
     from kb.types import Expand, Filter, Hit
@@ -26,6 +26,9 @@ DenseWeight = Annotated[
 PerDocument = Annotated[int | None, typer.Option("--max-per-document", help="Hits of one document.")]
 Collapse = Annotated[
     bool, typer.Option("--collapse-duplicates", help="Passages that say the same come once.")
+]
+Reranked = Annotated[
+    bool, typer.Option("--rerank", help="Put the best into the order of the cross-encoder KB_RERANKER.")
 ]
 ByDocument = Annotated[bool, typer.Option("--by-document", help="Documents with their best hits.")]
 
@@ -47,10 +50,15 @@ def search(
         str | None, typer.Option(help="Widen hits: chunks on each side, 1 to 10, or 'section'.")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Tell each hit's ranks.")] = False,
+    rerank: Reranked = False,
+    rerank_depth: Annotated[int, typer.Option(help="How many of the best to rerank, 1 to 100.")] = 20,
+    rerank_deadline_ms: Annotated[int, typer.Option(help="After this the order stays as it was.")] = 1000,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the passages that answer."""
+    from kb.search.rerank import Rerank
+
     with service(data_dir, as_json) as opened:
         result = opened.search(
             query if len(query) > 1 else query[0],
@@ -65,6 +73,7 @@ def search(
             group_by="document" if by_document else None,
             expand=_expand(expand),
             explain=explain,
+            rerank=Rerank(rerank_depth, rerank_deadline_ms) if rerank else None,
         )
     if as_json:
         print_json(asdict(result))
@@ -78,6 +87,8 @@ def search(
     spent = ", ".join(f"{stage} {ms:.1f}" for stage, ms in result.timings_ms.items()) if explain else ""
     found = f"{len(result.documents)} documents" if by_document else f"{len(result.hits)} hits"
     say(f"{found} in {result.timings_ms['total']:.0f} ms{f' ({spent})' if spent else ''}")
+    if result.rerank == "deadline":
+        warn("not reranked: the deadline passed")
 
 
 def explain(
@@ -128,6 +139,7 @@ def eval_(
     whole_documents: Annotated[
         bool, typer.Option("--whole-documents", help="One vector a document.")
     ] = False,
+    rerank: Reranked = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -135,7 +147,9 @@ def eval_(
     from kb.evaluate import evaluate
 
     with service(data_dir, as_json) as opened, progress(as_json, "Ingesting") as tell:
-        result = evaluate(opened, path, mode=mode.value, whole_documents=whole_documents, progress=tell)
+        result = evaluate(
+            opened, path, mode=mode.value, whole_documents=whole_documents, rerank=rerank, progress=tell
+        )
     if as_json:
         print_json(result)
         return

@@ -1,4 +1,7 @@
-"""Finds a sentence-transformers model on disk and its exported graph, without importing torch."""
+"""Finds a sentence-transformers model on disk and its exported graph, without importing torch.
+
+Two kinds are exported: embedders (SentenceTransformer) and rerankers (CrossEncoder).
+"""
 
 import hashlib
 import importlib.util
@@ -9,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from filelock import FileLock
 
@@ -23,6 +27,8 @@ _READY_MADE = {"onnx", "openvino"}
 _EXPORT_SECONDS = 1800
 # Counts up when an export holds something new: then it is made again, in a folder of its own.
 _FORMAT = 2
+
+Kind = Literal["embedder", "reranker"]
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +59,40 @@ class ExportedModel:
     @staticmethod
     def read(folder: Path) -> "ExportedModel":
         """The manifest in `folder`. Raises FileNotFoundError, or ModelUnavailable if it is damaged."""
-        text = (folder / _MANIFEST).read_text(encoding="utf-8")
-        try:
-            return ExportedModel(**json.loads(text))
-        except (TypeError, ValueError) as error:
-            raise ModelUnavailable(
-                f"{folder / _MANIFEST} is damaged; delete {folder} to export again"
-            ) from error
+        return _read(folder, ExportedModel)
 
     def write(self, folder: Path) -> None:
         """Store the manifest in `folder`."""
         (folder / _MANIFEST).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedReranker:
+    """The manifest of one exported CrossEncoder; it lies beside graph.onnx and tokenizer.json.
+
+    probe_scores are `CrossEncoder.predict`'s own for probe_pairs (query, passage).
+    """
+
+    fingerprint: str
+    max_sequence: int
+    inputs: list[str]
+    pad_id: int
+    graph_sha256: str
+    source_state: str
+    probe_pairs: list[list[str]]
+    probe_scores: list[float]
+
+    @staticmethod
+    def read(folder: Path) -> "ExportedReranker":
+        """The manifest in `folder`. Raises FileNotFoundError, or ModelUnavailable if it is damaged."""
+        return _read(folder, ExportedReranker)
+
+    def write(self, folder: Path) -> None:
+        """Store the manifest in `folder`."""
+        (folder / _MANIFEST).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+_Manifest = TypeVar("_Manifest", ExportedModel, ExportedReranker)
 
 
 def locate(model: str) -> Path:
@@ -87,7 +116,7 @@ def locate(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    for name in (model, f"sentence-transformers/{model}"):
+    for name in (model, f"sentence-transformers/{model}", f"cross-encoder/{model}"):
         try:
             return Path(snapshot_download(name, local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError):
@@ -107,8 +136,10 @@ def fingerprint(source: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def exported(model: str, models_dir: Path) -> Path:
+def exported(model: str, models_dir: Path, kind: Kind = "embedder") -> Path:
     """The folder with the exported graph of `model`, exporting it once if need be (10 to 30 s).
+
+    kind: what it is to serve as, which decides its manifest: ExportedModel or ExportedReranker.
 
     The export runs in a process of its own, so that this one never carries torch.
     Raises ModelUnavailable when the model is missing, altered or cannot be exported.
@@ -116,19 +147,20 @@ def exported(model: str, models_dir: Path) -> Path:
     source = locate(model)
     state = _state(source)
     place = hashlib.sha256(f"{_FORMAT} {source}".encode()).hexdigest()[:12]
-    folder = models_dir / f"{source.name[:40]}-{place}"
-    if _is_current(folder, state):
+    name = f"{source.name[:40]}-{place}"
+    folder = models_dir / (name if kind == "embedder" else f"{name}-{kind}")
+    if _is_current(folder, state, kind):
         return folder
     models_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(str(folder) + ".lock"):
-        if _is_current(folder, state):
+        if _is_current(folder, state, kind):
             return folder
         if model == DEFAULT_MODEL and sha256_of(source / "model.safetensors") != _DEFAULT_WEIGHTS_SHA256:
             raise ModelUnavailable(
                 f"the weights in {source} are not those of {DEFAULT_MODEL}; reinstall the package"
             )
         log.info("exporting %s for serving, once", model)
-        command = [sys.executable, "-m", "kb.embed.export", str(source), str(folder), state]
+        command = [sys.executable, "-m", "kb.embed.export", kind, str(source), str(folder), state]
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -149,11 +181,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_current(folder: Path, state: str) -> bool:
+def _is_current(folder: Path, state: str, kind: Kind) -> bool:
+    read = ExportedModel.read if kind == "embedder" else ExportedReranker.read
     try:
-        return ExportedModel.read(folder).source_state == state
+        return read(folder).source_state == state
     except FileNotFoundError:
         return False
+
+
+def _read(folder: Path, manifest: type[_Manifest]) -> _Manifest:
+    text = (folder / _MANIFEST).read_text(encoding="utf-8")
+    try:
+        return manifest(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ModelUnavailable(f"{folder / _MANIFEST} is damaged; delete {folder} to export again") from error
 
 
 def _state(source: Path) -> str:

@@ -20,7 +20,7 @@ from filelock import FileLock
 from kb.errors import IndexCorrupt
 from kb.index.analysis import ANALYSIS, WORDS, alternatives, quoted, stemmer_of, terms
 from kb.index.manifest import digest, mismatch, read_manifest, write_manifest
-from kb.types import Allowed, Ids, Neighbours, Passage, Vectors
+from kb.types import Allowed, Ids, IndexedText, Neighbours, Vectors
 
 # The smallest heap tantivy takes per writer; ours lives for one batch.
 _WRITER_BYTES = 30_000_000
@@ -79,7 +79,7 @@ class TantivyIndex:
     def seq(self) -> int:
         return self._mark().seq
 
-    def apply(self, seq: int, add: Ids, passages: Sequence[Passage], remove: Ids) -> None:
+    def apply(self, seq: int, add: Ids, passages: Sequence[IndexedText], remove: Ids) -> None:
         from tantivy import Document
 
         with self._lock:

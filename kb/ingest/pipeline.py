@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from kb.catalog.store import NewVersion, Store, VectorsMissing, pack_vectors, text_hash
-from kb.errors import DocumentRefused
+from kb.errors import DocumentRefused, ModelChanged
 from kb.ingest.chunk import chunk
 from kb.ingest.source import Incoming
 from kb.language import language_of
@@ -65,12 +65,17 @@ class Pipeline:
     """Takes documents of one source into one knowledge base."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, parser: Parser, kb: KnowledgeBase, source_id: str
+        self,
+        store: Store,
+        live: Callable[[], tuple[KnowledgeBase, Embedder]],
+        parser: Parser,
+        source_id: str,
     ) -> None:
+        """live: the knowledge base as it is now, and its model; asked again when it came under another."""
         self._store = store
-        self._embedder = embedder
+        self._live = live
+        self._kb, self._embedder = live()
         self._parser = parser
-        self._kb = kb
         self._source_id = source_id
 
     def run(
@@ -145,6 +150,8 @@ class Pipeline:
             except VectorsMissing:
                 # Another process deleted the last document that held one of the texts; embed it after all.
                 continue
+            except ModelChanged:
+                self._kb, self._embedder = self._live()
         self._store.set_failures(self._source_id, [], [version.uri for version in batch])
         tally.documents += len(batch)
         tally.changed += sum(one.replaced for one in committed)

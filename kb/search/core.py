@@ -7,10 +7,12 @@ import numpy as np
 
 from kb.catalog.documents import Documents
 from kb.errors import InvalidInput
+from kb.protocols import Reranker
 from kb.search.clock import Clock
 from kb.search.expand import expanded
 from kb.search.live import LiveIndexes
 from kb.search.ranking import Candidates, Ranking, best_of, ranked
+from kb.search.rerank import Rerank, Reranking
 from kb.search.shape import Chosen, Shape, by_document, check_shape, choose
 from kb.types import (
     Allowed,
@@ -63,10 +65,12 @@ class SearchCore:
         documents: Documents,
         embed: Callable[[KnowledgeBase, Sequence[str]], Sequence[Vectors]],
         live: Callable[[KnowledgeBase], LiveIndexes],
+        reranker: Callable[[], Reranker],
     ) -> None:
         self._documents = documents
         self._embed = embed
         self._live = live
+        self._reranker = reranker
 
     def search(
         self,
@@ -78,6 +82,7 @@ class SearchCore:
         where: Filter | None = None,
         dense_weight: float = 0.5,
         explain: bool = False,
+        rerank: Rerank | None = None,
     ) -> SearchResult:
         """The best chunks, best first; equal scores go by chunk id.
 
@@ -87,22 +92,36 @@ class SearchCore:
         queries each chunk is ranked by the one that it answers best. explain: hits tell their ranks. Fewer
         than `shape.top_k` come back only when fewer match, or when widened hits become one. Raises
         InvalidInput, naming the argument.
+
+        rerank: put the best `rerank.depth` of all knowledge bases together into a cross-encoder's order,
+        equal ones as they were; those behind them stay. It changes the order that the shape is taken from and
+        nothing else: `score` and the threshold mean what they mean without it, and the cross-encoder's own
+        score is `scores["rerank"]`. When its deadline passes the order stays as it was, and `rerank` says so.
         """
         queries = check(kbs, query, mode, dense_weight)
         check_shape(shape)
         clock = Clock()
+        # Before anything is searched: where no reranker is set this fails.
+        stage = None
+        if rerank is not None:
+            stage = Reranking(self._reranker(), queries, rerank, self._documents.indexed, explain=explain)
         vectors = self.embedded(kbs, queries, mode)
         clock.lap("embed")
         for _ in range(_ATTEMPTS):
             scopes = [self.scope(kb, where) for kb in kbs]
             clock.lap("follow")
-            found = self.find(scopes, queries, vectors, shape, mode, dense_weight, clock, explain=explain)
+            found = self.find(
+                scopes, queries, vectors, shape, mode, dense_weight, clock, explain=explain, stage=stage
+            )
             hits, whole = self._read(found, shape)
             clock.lap("read")
             if whole:
                 break
         documents = by_document(hits) if shape.group_by else ()
-        return SearchResult(() if shape.group_by else hits, clock.read(), found.ranking.exact, documents)
+        outcome = None if stage is None else stage.outcome
+        return SearchResult(
+            () if shape.group_by else hits, clock.read(), found.ranking.exact, documents, outcome
+        )
 
     def embedded(
         self, kbs: Sequence[KnowledgeBase], queries: Sequence[str], mode: Mode
@@ -127,8 +146,9 @@ class SearchCore:
         clock: Clock,
         *,
         explain: bool = False,
+        stage: Reranking | None = None,
     ) -> Found:
-        """candidates -> fuse -> shape, from as deep as it takes."""
+        """candidates -> fuse -> [rerank] -> shape, from as deep as it takes."""
         depth = max(_DEPTH, shape.top_k)
         while True:
             rankings = []
@@ -137,6 +157,9 @@ class SearchCore:
                 rankings.append(ranked(candidates, mode, dense_weight, explain=explain))
                 clock.lap("fuse")
             ranking = best_of(rankings)
+            if stage is not None:
+                ranking = stage.order(ranking, shape.score_threshold)
+                clock.lap("rerank")
             chosen = choose(ranking, shape, self._documents)
             clock.lap("shape")
             if chosen.enough or ranking.complete:

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from kb.catalog.feed import Feed
 from kb.errors import Interrupted, storage
@@ -11,6 +12,11 @@ from kb.search.columns import AttributeColumns
 from kb.types import KnowledgeBase
 
 log = logging.getLogger(__name__)
+
+
+def dense_folder(indexes: Path, kb: KnowledgeBase) -> Path:
+    """Where the dense index under the knowledge base's model is; the lexical one serves all models."""
+    return indexes / kb.id / kb.fingerprint
 
 
 class LiveIndexes:
@@ -34,6 +40,7 @@ class LiveIndexes:
         self.lexical = lexical
         self.columns = AttributeColumns(kb.id, feed)
         self._later = later
+        self.fingerprint = kb.fingerprint
         self._applying = threading.Lock()
         self._checkpointing = threading.Lock()
         # What both were seen to have reached: spares a look at the lexical index's files on every search.
@@ -42,7 +49,8 @@ class LiveIndexes:
     def catch_up(self) -> None:
         """Apply the changes that the indexes have not seen; one cheap look-up when there are none.
 
-        Raises StorageFull or StorageFailed; the catalog has the changes, and the next call tries again.
+        Raises ModelChanged when there are some and the knowledge base is under another model by now,
+        StorageFull or StorageFailed; the catalog has the changes, and the next call tries again.
         """
         head = self._feed.head(self._kb.id)
         if self._level(head):
@@ -81,3 +89,15 @@ class LiveIndexes:
         if self._reached < head:
             self._reached = min(self.vectors.seq, self.lexical.seq)
         return self._reached >= head
+
+
+class StillIndexes(LiveIndexes):
+    """Those of a model that is not live as they are, for a comparison."""
+
+    def __init__(self, indexes: LiveIndexes) -> None:
+        self.vectors = indexes.vectors
+        self.lexical = indexes.lexical
+        self.columns = indexes.columns
+
+    def catch_up(self) -> None:
+        """Nothing: what is written meanwhile does not count."""

@@ -14,8 +14,7 @@ class Candidates:
     """Scored chunks of one knowledge base; arrays of one length. A part not asked for is empty.
 
     documents: the document of each, by a number. own: by part, those that the part's own index found; the
-    others were scored along.
-    complete: whether nothing else could match.
+    others were scored along. complete: whether nothing else could match.
     """
 
     ids: Ids

@@ -89,6 +89,16 @@ def _findings(
     for folder in folders:
         if folder.name not in known:
             yield Finding("leftover", folder.name, "indexes of a knowledge base that is gone", True)
+    for kb in kbs:
+        kept = {
+            kb.fingerprint,
+            "lexical",
+            *(model.fingerprint for model in catalog.models.of(kb.id).values()),
+        }
+        for folder in (files.folder / kb.id).glob("*/"):
+            if folder.name not in kept:
+                what = "the index of a model that is gone"
+                yield Finding("leftover", f"{kb.id}/{folder.name}", what, True)
     unreadable = {finding.knowledge_base for finding in found if finding.kind == "vector_broken"}
     for kb in kbs:
         # The feed cannot be followed past a vector that is not one.

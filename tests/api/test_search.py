@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import asdict
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ FIELDS = {
 def test_an_answer_has_the_promised_fields(handbook: TestClient) -> None:
     """Hits carry span, title, scores and attributes; the stages are timed."""
     answer = handbook.post(SEARCH, json={"query": "start the pump", "top_k": 1}).json()
-    assert set(answer) == {"hits", "timings_ms", "exact", "documents"}
+    assert set(answer) == {"hits", "timings_ms", "exact", "documents", "rerank"}
     (hit,) = answer["hits"]
     assert set(hit) == FIELDS
     assert (hit["uri"], hit["title"], hit["heading"]) == ("startup.md", "Starting", "Starting")
@@ -56,6 +57,39 @@ def test_a_threshold_drops_weaker_hits(handbook: TestClient) -> None:
     best = handbook.post(SEARCH, json=asked).json()["hits"][0]["score"]
     hits = handbook.post(SEARCH, json={**asked, "score_threshold": best}).json()["hits"]
     assert [hit["score"] for hit in hits] == [best]
+
+
+def test_reranking_is_off_and_says_how_to_set_it_up(handbook: TestClient) -> None:
+    """422 names the field and the setting."""
+    assert handbook.post(SEARCH, json={"query": "pump"}).json()["rerank"] is None
+    answer = handbook.post(SEARCH, json={"query": "pump", "rerank": True})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "rerank")
+    assert "KB_RERANKER" in answer.json()["error"]["message"]
+
+
+def test_the_rerankers_order_and_score_are_in_the_answer(
+    handbook: TestClient, fakes: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest first, under a reranker that prefers these; `rerank_depth` says how many of the best."""
+    service = handbook.app.state.service  # type: ignore[attr-defined]
+    monkeypatch.setattr(service._search, "_reranker", fakes.LengthReranker)
+    asked = {"query": "pump", "rerank": True, "rerank_deadline_ms": 60_000}
+    answer = handbook.post(SEARCH, json=asked).json()
+    assert answer["rerank"] == "done"
+    scores = [hit["scores"]["rerank"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == 3
+    answer = handbook.post(SEARCH, json={**asked, "rerank_depth": 1}).json()
+    assert ["rerank" in hit["scores"] for hit in answer["hits"]] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rerank_depth": 0}, {"rerank_depth": 101}, {"rerank_deadline_ms": 0}, {"rerank": "yes"}]
+)
+def test_reranking_out_of_range_is_refused(handbook: TestClient, wrong: dict[str, Any]) -> None:
+    """422 names the field."""
+    answer = handbook.post(SEARCH, json={"query": "pump", **wrong})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, next(iter(wrong)))
 
 
 def test_the_weight_of_the_dense_part_can_be_asked_for(handbook: TestClient) -> None:

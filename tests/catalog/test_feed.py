@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from kb.catalog import feed as feed_module
-from kb.types import Passage
+from kb.types import IndexedText
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_passages_carry_context_and_language(shelf: Any) -> None:
     """What the lexical index reads: the text, what stands above it, the language of its version."""
     shelf.put(replace(shelf.version("a", "eins"), language="de"), shelf.version("b", "one"))
     (step,) = shelf.catalog.feed.after(shelf.kb.id, 0, "words-1", 48)
-    assert step.passages == [Passage("eins", "T\n", "de"), Passage("one", "T\n", "en")]
+    assert step.passages == [IndexedText("eins", "T\n", "de"), IndexedText("one", "T\n", "en")]
 
 
 def test_a_document_without_chunks_is_no_change(shelf: Any) -> None:

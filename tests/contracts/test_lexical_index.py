@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from kb.index.analysis import WORDS, alternatives, quoted, stemmer_of, terms
 from kb.index.lexical import TantivyIndex
 from kb.protocols import LexicalIndex
-from kb.types import Allowed, Neighbours, Passage
+from kb.types import Allowed, IndexedText, Neighbours
 
 NONE = np.empty(0, np.int64)
 K1, B = 1.2, 0.75
@@ -67,7 +67,7 @@ class Oracle:
         self.seq = 0
         self.held: dict[int, tuple[str, list[list[str]]]] = {}
 
-    def apply(self, seq: int, add: np.ndarray, passages: Sequence[Passage], remove: np.ndarray) -> None:
+    def apply(self, seq: int, add: np.ndarray, passages: Sequence[IndexedText], remove: np.ndarray) -> None:
         """As the protocol says."""
         if seq <= self.seq:
             return
@@ -144,9 +144,9 @@ def index(request: pytest.FixtureRequest, tmp_path: Path) -> LexicalIndex:
     return TantivyIndex(tmp_path / "lexical") if request.param == "tantivy" else Oracle()
 
 
-def english(*texts: str) -> list[Passage]:
+def english(*texts: str) -> list[IndexedText]:
     """Passages without a context, in English."""
-    return [Passage(text, language="en") for text in texts]
+    return [IndexedText(text, language="en") for text in texts]
 
 
 def found(index: LexicalIndex, query: str, k: int = 100, allow: np.ndarray | None = None) -> list[int]:
@@ -161,7 +161,7 @@ def test_an_empty_index_answers_with_nothing(index: LexicalIndex) -> None:
     assert index.score("pump", ids(1, 2)).tolist() == [0.0, 0.0]
 
 
-def random_passages(count: int, seed: int) -> list[Passage]:
+def random_passages(count: int, seed: int) -> list[IndexedText]:
     """Short texts in some languages, half of them under a title."""
     chance = np.random.default_rng(seed)
 
@@ -169,7 +169,7 @@ def random_passages(count: int, seed: int) -> list[Passage]:
         return " ".join(chance.choice(WORDS_IN_USE, size=int(chance.integers(1, most)), p=ZIPF))
 
     return [
-        Passage(words(90), f"{words(4)}\n" if number % 2 else "", str(chance.choice(LANGUAGES)))
+        IndexedText(words(90), f"{words(4)}\n" if number % 2 else "", str(chance.choice(LANGUAGES)))
         for number in range(count)
     ]
 
@@ -373,16 +373,18 @@ def test_a_chunk_is_read_in_its_own_language(
     index: LexicalIndex, language: str, text: str, query: str
 ) -> None:
     """Endings of the chunk's language do not matter, whatever else the index holds; unknown ones are kept."""
-    index.apply(1, ids(1, 2), [Passage(text, language=language), Passage("a stone", language="en")], NONE)
+    index.apply(
+        1, ids(1, 2), [IndexedText(text, language=language), IndexedText("a stone", language="en")], NONE
+    )
     assert found(index, query) == [1]
 
 
 def test_a_word_that_languages_stem_alike_or_not_counts_once(index: LexicalIndex) -> None:
     """One language more in the index changes no score of what holds none of its words."""
     texts = english("the running pumps", "one pump", "a lamp")
-    index.apply(1, ids(1, 2, 3, 4), [*texts, Passage("eine Lampe", language="en")], NONE)
+    index.apply(1, ids(1, 2, 3, 4), [*texts, IndexedText("eine Lampe", language="en")], NONE)
     alone = index.search("running pumps", 9)
-    index.apply(2, ids(4), [Passage("eine Lampe", language="de")], NONE)
+    index.apply(2, ids(4), [IndexedText("eine Lampe", language="de")], NONE)
     together = index.search("running pumps", 9)
     assert alone.ids.tolist() == together.ids.tolist() == [1, 2]
     # A replaced chunk counts in tantivy's statistics until its segment is merged.
@@ -391,7 +393,9 @@ def test_a_word_that_languages_stem_alike_or_not_counts_once(index: LexicalIndex
 
 def test_the_context_is_searched_with_the_text(index: LexicalIndex) -> None:
     """Title and headings count as words of the chunk; no phrase reaches from them into the text."""
-    index.apply(1, ids(1, 2), [Passage("open the valve", "Pump > Start\n", "en"), *english("a pump")], NONE)
+    index.apply(
+        1, ids(1, 2), [IndexedText("open the valve", "Pump > Start\n", "en"), *english("a pump")], NONE
+    )
     assert sorted(found(index, "pump")) == [1, 2]
     assert [found(index, query) for query in ('"pump start"', '"start open"', '"the valve"')] == [
         [1],
@@ -461,10 +465,10 @@ import sys
 from pathlib import Path
 import numpy as np
 from kb.index.lexical import TantivyIndex
-from kb.types import Passage
+from kb.types import IndexedText
 index = TantivyIndex(Path(sys.argv[1]))
 for seq in range(1, 9):
-    index.apply(seq, np.array([seq]), [Passage(f"pump number{seq}")], np.empty(0, np.int64))
+    index.apply(seq, np.array([seq]), [IndexedText(f"pump number{seq}")], np.empty(0, np.int64))
 """
 
 
@@ -568,7 +572,7 @@ class Life(RuleBasedStateMachine):
     numbers = strategies.integers(1, 30)
     words = strategies.sampled_from(["pumps", "Pumpen", "oil", "lamp", "the", "東京タワー"])
     texts = strategies.lists(words, max_size=6).map(" ".join)
-    passages = strategies.builds(Passage, texts, texts, strategies.sampled_from(LANGUAGES))
+    passages = strategies.builds(IndexedText, texts, texts, strategies.sampled_from(LANGUAGES))
     queries = strategies.lists(
         strategies.one_of(words, texts.filter(bool).map(lambda text: f'"{text}"')), min_size=1, max_size=4
     ).map(" ".join)
@@ -587,7 +591,7 @@ class Life(RuleBasedStateMachine):
         given=strategies.dictionaries(numbers, passages, min_size=1, max_size=8),
         remove=strategies.sets(numbers, max_size=4),
     )
-    def change(self, given: dict[int, Passage], remove: set[int]) -> None:
+    def change(self, given: dict[int, IndexedText], remove: set[int]) -> None:
         """Add, replace and remove."""
         self.seq += 1
         for one in (self.index, self.judge):
@@ -599,7 +603,7 @@ class Life(RuleBasedStateMachine):
             )
 
     @rule(given=passages)
-    def replay(self, given: Passage) -> None:
+    def replay(self, given: IndexedText) -> None:
         """A change that is not new changes nothing."""
         self.index.apply(self.seq, ids(1), [given], NONE)
 

@@ -63,7 +63,7 @@ def test_damage_to_the_catalog_is_found_and_left(words: Any, shelf: Any, sql: st
 )
 def test_a_flipped_byte_in_an_index_is_found_and_repaired(words: Any, shelf: Any, name: str) -> None:
     """Every document is found again."""
-    path = next((words.settings.indexes_dir / shelf.kb.id).glob(name))
+    path = next((words.settings.indexes_dir / shelf.kb.id).rglob(name))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.unlink()
