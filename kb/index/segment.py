@@ -269,7 +269,7 @@ def _save(index: Any, path: Path) -> None:
     import faiss
 
     with path.open("wb") as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 def _picking(keep: Mask, kept: int) -> Any:
