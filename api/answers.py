@@ -66,8 +66,12 @@ class KnowledgeBase(Answer):
     documents: int = Field(examples=[25])
     chunks: int = Field(examples=[310])
     created_at: str = Field(examples=["2025-10-17T09:30:00.000Z"])
-    building: str | None = Field(examples=[None], description="The model that `kb reembed` prepares.")
-    previous: str | None = Field(examples=[None], description="The model that `kb rollback` returns to.")
+    building: str | None = Field(
+        examples=["models/other"], description="The model that `kb reembed` prepares, if any."
+    )
+    previous: str | None = Field(
+        examples=["models/before"], description="The model that `kb rollback` returns to, if any."
+    )
 
 
 class KnowledgeBases(Answer):

@@ -187,7 +187,7 @@ def test_a_model_with_several_labels_is_refused(crossed: Any, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_search_with_a_real_cross_encoder(
-    crossed: Any, settings: Any, folder: Path, tmp_path: Path
+    crossed: Any, settings: Any, own_models: Path, tmp_path: Path
 ) -> None:
     """From the setting to the order of the hits: that of the model's scores of context and text."""
     from kb.search.rerank import Rerank
