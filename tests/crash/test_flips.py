@@ -41,7 +41,7 @@ def kinds(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "lock" not in path.name and path.stat().st_size:
             named = path.name if path.suffix in ("", ".json") else path.suffix
-            found[f"{path.parent.name if path.parent != folder else 'dense'}/{named}"] = path
+            found[f"{'lexical' if path.parent.name == 'lexical' else 'dense'}/{named}"] = path
     return found
 
 
@@ -66,10 +66,13 @@ def flips(count: int, start: Any, scratch: Path, monkeypatch: pytest.MonkeyPatch
             root = start.copied(scratch / "root") if number % 300 == 0 else None
             shutil.copytree(source, folder)
             (folder / path.relative_to(source)).write_bytes(damaged(good, chance))
-            dense, words = faiss_index.damage(folder), lexical.damage(folder / "lexical")
+            dense = faiss_index.damage(folder / target.fingerprint)
+            words = lexical.damage(folder / "lexical")
             assert (dense is None, words is None) == (not kind.startswith("dense"), kind.startswith("dense"))
             if dense:
-                index = faiss_index.FaissIndex(folder, fingerprint=target.fingerprint, dim=target.dim)
+                index = faiss_index.FaissIndex(
+                    folder / target.fingerprint, fingerprint=target.fingerprint, dim=target.dim
+                )
                 assert (index.seq, read) == (0, []), f"{kind}: used"
             if root is not None:
                 shutil.copy(folder / path.relative_to(source), root / path.relative_to(start.root))
