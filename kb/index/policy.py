@@ -15,8 +15,8 @@ FLAT_UNTIL = 10_000
 # From here the graph saves more time a query than its building costs; below, the codes are scanned.
 GRAPH_FROM = 40_000
 
-# HNSW's links a node and beam while building: 16 links need twice the beam of a search, a narrower
-# building beam half as much again, and neither saves a tenth of the bytes.
+# HNSW's links a node and beam while building, and its codes' bits: 4 bits need half as much beam again,
+# 8 a tenth more time (benchmarks/README.md, "Dense index").
 LINKS = 32
 BUILD_BEAM = 200
 # A graph keeps its removed nodes as way marks; past this share it is built anew without them.
@@ -35,11 +35,13 @@ Way = Literal["rows", "codes", "graph"]
 class Effort:
     """What a base needs to keep its recall, found out by trying when it is built.
 
-    beam_10, beam_100: HNSW's efSearch for the best 10 and 100. refine_10, refine_100: how many of a code
-    scan's best are scored again by their stored vectors. recall: the target that these reach.
+    recall: the target that these reach, found out on a base of `rows`. refine_10, refine_100: how many of a
+    code scan's best are scored again by their stored vectors. beam_10, beam_100: HNSW's efSearch for the
+    best 10 and 100.
     """
 
     recall: float
+    rows: int
     refine_10: int
     refine_100: int
     beam_10: int = 0
@@ -74,7 +76,7 @@ def way(total: int, kept: int, k: int, effort: Effort, *, graph: bool) -> Way:
 
 
 def graph_refine(k: int) -> int:
-    """Candidates of the graph that are scored again: its 8-bit codes misplace few, and not far."""
+    """Candidates of the graph that are scored again: its 6-bit codes misplace few, and not far."""
     return k + max(10, k // 4)
 
 

@@ -4,7 +4,7 @@
     <name>.rows     vectors as the catalog keeps them, float16, by row
     <name>.flat     unit vectors, float32, scanned exactly                  small bases
     <name>.codes    RaBitQ, two bits a dimension, scanned and refined       larger ones
-    <name>.graph    HNSW over 8-bit codes                                   the largest, beside the codes
+    <name>.graph    HNSW over 6-bit codes                                   the largest, beside the codes
 
 The only file that imports FAISS. Codes: Gao et al., "Practical and asymptotically optimal quantization of
 high-dimensional vectors in Euclidean space for approximate nearest neighbor search", 2024; graph: Malkov and
@@ -232,7 +232,7 @@ def write(
             made.append(files[".graph"])
     finally:
         faiss.omp_set_num_threads(before)
-    return made, calibrated(Base(folder, name, dim, None), recall)
+    return made, calibrated(Base(folder, name, dim, None), recall, None if grown is None else grown.effort)
 
 
 def unit(rows: StoredVectors | Vectors) -> Vectors:
@@ -252,7 +252,7 @@ def products(rows: Vectors, vector: Vectors) -> Vectors:
 def _new_graph(dim: int) -> Any:
     import faiss
 
-    graph = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, LINKS, faiss.METRIC_INNER_PRODUCT)  # type: ignore[arg-type]
+    graph = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_6bit, LINKS, faiss.METRIC_INNER_PRODUCT)  # type: ignore[arg-type]
     graph.hnsw.efConstruction = BUILD_BEAM
     return graph
 
