@@ -8,6 +8,7 @@ All processes read the same segments, so a change is applied once, by whoever ne
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class TantivyIndex:
         self._folder = folder
         self._lock = _locked(folder)
         self._shown = -1
+        self._state: tuple[int, ...] = (-1,)
+        self._asked: tuple[str, int, Any] = ("", -1, None)
         self._stemmers = [WORDS]
         folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
@@ -121,6 +124,8 @@ class TantivyIndex:
         return self._deep(question, k, allow)
 
     def narrow(self, query: str, allow: Allowed | None) -> Allowed | None:
+        if not quoted(query):
+            return allow
         self._refresh()
         phrases = self._phrases(query)
         if not phrases:
@@ -149,9 +154,18 @@ class TantivyIndex:
 
         Built from terms, so that nothing else people type is an operator.
         """
+        self._refresh()
+        # A hybrid search asks twice.
+        asked = self._asked
+        if asked[:2] == (query, self._shown):
+            return asked[2]
+        question = self._read(query)
+        self._asked = (query, self._shown, question)
+        return question
+
+    def _read(self, query: str) -> Any:
         from tantivy import Occur, Query
 
-        self._refresh()
         words = alternatives(query, self._stemmers)
         if not words:
             return None
@@ -224,6 +238,10 @@ class TantivyIndex:
         return Neighbours(ids[best], scores[best])
 
     def _refresh(self) -> None:
+        # A mark is replaced, never changed: another one is another file.
+        state = _file_state(self._folder / _MARK)
+        if state == self._state:
+            return
         seq = self.seq
         if seq != self._shown:
             from tantivy import Query
@@ -233,6 +251,7 @@ class TantivyIndex:
             found = self._index.searcher().terms_with_prefix("stemmer", "", filter_query=live)
             self._stemmers = [stemmer for stemmer, _ in found] or [WORDS]
             self._shown = seq
+        self._state = state
 
     def _mark(self) -> _Mark:
         try:
@@ -267,6 +286,15 @@ class TantivyIndex:
 def _locked(folder: Path) -> FileLock:
     folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{folder}.lock")
+
+
+def _file_state(path: Path) -> tuple[int, ...]:
+    """Another one for another file at this place; () for none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _best(queries: Iterable[Any]) -> Any:

@@ -57,7 +57,8 @@ class Base:
         self._rows = _RowFile(folder / f"{name}.rows", dim)
         self._flat = _mapped(folder / f"{name}.flat")
         self._codes = _mapped(folder / f"{name}.codes")
-        self._graph = _mapped(folder / f"{name}.graph")
+        self._graph_file = folder / f"{name}.graph"
+        self._graph = _mapped(self._graph_file)
         for index in (self._flat, self._codes, self._graph):
             if index is not None and (index.ntotal, index.d) != (len(self.ids), dim):
                 raise IndexCorrupt(f"{folder / name} holds {index.ntotal} vectors for {len(self.ids)} ids")
@@ -143,10 +144,10 @@ class Base:
             yield flat
 
     def thawed_graph(self) -> Any:
-        """A copy of the graph in memory, to which more can be added."""
+        """The graph in memory, to which more can be added; a mapped one, or a clone of it, would crash."""
         import faiss
 
-        return faiss.clone_index(self._graph)
+        return faiss.read_index(str(self._graph_file))
 
 
 class _RowFile:

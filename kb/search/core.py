@@ -18,11 +18,14 @@ from kb.types import (
     Allowed,
     Filter,
     Hit,
+    Ids,
     KnowledgeBase,
     Mode,
+    Neighbours,
     SearchResult,
     Vectors,
     is_unicode,
+    positions,
 )
 
 MAX_QUERIES = 16
@@ -222,14 +225,24 @@ def _candidates(
         return Candidates(dense.ids, dense.scores, none, dense.ids, own, complete, dense.exact)
     lexical = live.lexical.search(query, depth, allow=allow)
     ids = np.union1d(dense.ids, lexical.ids)
-    scores = live.vectors.score(vector, ids)
+    scores = _scored(ids, dense, lambda missing: live.vectors.score(vector, missing))
     # The lexical index may already know a chunk that this process's vectors do not, or know still.
     ids, scores = ids[~np.isnan(scores)], scores[~np.isnan(scores)]
-    lexical_scores = live.lexical.score(query, ids)
+    lexical_scores = _scored(ids, lexical, lambda missing: live.lexical.score(query, missing))
     clock.lap("lexical")
     own = {"dense": dense.ids, "lexical": lexical.ids}
     documents = live.columns.documents(ids)
     return Candidates(ids, scores, lexical_scores, documents, own, complete, dense.exact)
+
+
+def _scored(ids: Ids, found: Neighbours, score: Callable[[Ids], Vectors]) -> Vectors:
+    """The scores of some chunks in one part: as they were found, the others by `score`."""
+    order = np.argsort(found.ids)
+    at = positions(ids, found.ids[order])
+    scores = np.zeros(len(ids), np.float32)
+    scores[at >= 0] = found.scores[order][at[at >= 0]]
+    scores[at < 0] = score(ids[at < 0])
+    return scores
 
 
 def check(

@@ -13,11 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import kb.index.faiss_index as faiss_index
 from kb.errors import DimensionMismatch, Interrupted, ModelMismatch
+from kb.index import compact, policy, segment
 from kb.index.exact import ExactIndex
 from kb.index.faiss_index import FaissIndex
 from kb.types import Allowed, Neighbours
 
 DIM = 8
+FLAT_UNTIL, ROW = segment.FLAT_UNTIL, policy._ROW
 NONE = np.empty(0, np.int64)
 NO_ROWS = np.empty((0, DIM), np.float16)
 
@@ -394,9 +396,12 @@ class Histories(RuleBasedStateMachine):
     folder: Path
     chunk_ids = strategies.lists(strategies.integers(0, 40), max_size=6, unique=True)
 
-    @initialize(small_tail=strategies.sampled_from([1, 5, 1000]))
-    def open(self, small_tail: int) -> None:
-        """An empty index in a fresh folder, and a tail of some size."""
+    @initialize(small_tail=strategies.sampled_from([1, 5, 1000]), codes=strategies.booleans())
+    def open(self, small_tail: int, codes: bool) -> None:
+        """An empty index in a fresh folder, a tail of some size, and a base of either kind."""
+        segment.FLAT_UNTIL = 0 if codes else FLAT_UNTIL
+        # As if to score a row were dear: the codes are scanned, and as many refined as there are.
+        policy._ROW = 1e6 if codes else ROW
         faiss_index._SMALL_TAIL = small_tail
         self.at = self.folder / str(len(list(self.folder.iterdir())))
         self.at.mkdir()
@@ -476,11 +481,90 @@ class Histories(RuleBasedStateMachine):
             )
 
 
-def test_any_history_gives_the_oracles_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds, removals, replays, checkpoints and reopens in any order."""
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`Histories` over a folder; what they change of the policy is put back."""
     monkeypatch.setattr(faiss_index, "_SMALL_TAIL", faiss_index._SMALL_TAIL)
-    machine = type("Histories", (Histories,), {"folder": tmp_path})
+    monkeypatch.setattr(segment, "FLAT_UNTIL", FLAT_UNTIL)
+    monkeypatch.setattr(policy, "_ROW", ROW)
+    return type("Histories", (Histories,), {"folder": tmp_path})
+
+
+def test_any_history_gives_the_oracles_answers(machine: Any) -> None:
+    """Adds, removals, replays, checkpoints and reopens in any order."""
     run_state_machine_as_test(machine, settings=settings(max_examples=30, stateful_step_count=25))
+
+
+@pytest.mark.slow
+def test_many_long_histories_give_the_oracles_answers(machine: Any) -> None:
+    """500 of 50 steps each."""
+    run_state_machine_as_test(machine, settings=settings(max_examples=500, stateful_step_count=50))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """3,000 vectors in 30 clusters, in a base with codes and a graph; 400 removed, 100 in the tail."""
+    chance = np.random.default_rng(4)
+    centres = chance.standard_normal((30, 32))
+    vectors = (np.repeat(centres, 100, axis=0) + 0.6 * chance.standard_normal((3000, 32))).astype(np.float16)
+    numbers = np.arange(3000, dtype=np.int64)
+    gone = chance.choice(2900, 400, replace=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(segment, "FLAT_UNTIL", 0)
+        for module in (segment, compact):
+            patched.setattr(module, "GRAPH_FROM", 0)
+        folder = tmp_path_factory.mktemp("large")
+        index, oracle = FaissIndex(folder, fingerprint="f", dim=32), ExactIndex(32)
+        index.apply(1, numbers[:2000], vectors[:2000], NONE)
+        index.checkpoint()
+        # Added to, not built anew.
+        index.apply(2, numbers[2000:2900], vectors[2000:2900], gone[:200])
+        index.checkpoint()
+        index.apply(3, numbers[2900:], vectors[2900:], gone[200:])
+    oracle.apply(3, numbers, vectors, gone)
+    questions = unit((vectors[chance.integers(3000, size=60)] + 0.5 * vectors[:60]).astype(np.float16))
+    return index, oracle, questions
+
+
+@pytest.mark.parametrize("dear", ["nothing", "rows", "rows and codes"])
+@pytest.mark.parametrize("k", [1, 10, 100])
+@pytest.mark.parametrize(
+    "kept", ["all", "half", "tenth", "hundredth", "five", "one cluster", "all clusters but one"]
+)
+def test_a_large_base_finds_nearly_all_that_a_filter_keeps(
+    large: Any, monkeypatch: pytest.MonkeyPatch, dear: str, k: int, kept: str
+) -> None:
+    """Whichever way is taken: never fewer than match, none that is removed or left out, and of the best 99 %,
+    less what sixty questions stray from that mean."""
+    index, oracle, questions = large
+    if dear != "nothing":
+        monkeypatch.setattr(policy, "_ROW", 1e3)
+    if dear == "rows and codes":
+        monkeypatch.setattr(policy, "_CODE", 1e6)
+        monkeypatch.setattr(policy, "_CODE_PICKED", 1e6)
+    chance, numbers = np.random.default_rng(5), np.arange(3000, dtype=np.int64)
+    masks = {
+        "all": np.ones(3000, bool),
+        "half": chance.random(3000) < 0.5,
+        "tenth": chance.random(3000) < 0.1,
+        "hundredth": chance.random(3000) < 0.01,
+        "five": np.isin(numbers, [3, 700, 1500, 2800, 2950]),
+        "one cluster": numbers // 100 == 7,
+        "all clusters but one": numbers // 100 != 7,
+    }
+    allow = None if kept == "all" else Allowed(numbers, masks[kept])
+    live = set(oracle.ids().tolist()) & set(numbers[masks[kept]].tolist())
+    hit = best = 0
+    for question in questions:
+        found, right = index.search(question, k, allow=allow), oracle.search(question, k, allow=allow)
+        assert len(set(found.ids.tolist())) == len(found.ids) == len(right.ids) == min(k, len(live))
+        assert set(found.ids.tolist()) <= live
+        np.testing.assert_allclose(found.scores, oracle.score(question, found.ids), atol=1e-5)
+        if found.exact:
+            np.testing.assert_allclose(found.scores, right.scores, atol=1e-5)
+        hit += int((found.scores >= right.scores[-1] - 1e-6).sum())
+        best += len(right.ids)
+    assert hit >= 0.98 * best
 
 
 def test_a_checkpoint_is_given_up_when_the_index_is_closed(tmp_path: Path) -> None:
