@@ -407,4 +407,7 @@ def test_damaged_indexes_are_rebuilt_from_the_catalog(
     for path in first.settings.indexes_dir.rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert open_service().search("pump river", ["shelf"], top_k=50).hits == expected
+    hits = open_service().search("pump river", ["shelf"], top_k=50).hits
+    # A base and a tail round the last bit of a score differently.
+    assert [hit.chunk_id for hit in hits] == [hit.chunk_id for hit in expected]
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-4)
