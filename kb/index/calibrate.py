@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.index.policy import Effort, graph_refine
+from kb.index.vectors import unit
 from kb.types import Vectors
 
 if TYPE_CHECKING:
@@ -63,8 +64,6 @@ def calibrated(base: "Base", recall: float, before: Effort | None) -> Effort:
 
 
 def _questions(base: "Base", most: int) -> Vectors:
-    from kb.index.segment import unit
-
     random = np.random.default_rng(0)
     live = np.flatnonzero(base.ids >= 0)
     count = min(most, len(live))

@@ -22,7 +22,8 @@ from kb.errors import DimensionMismatch, IndexCorrupt
 from kb.index.compact import next_rows
 from kb.index.manifest import check_files, digest, mismatch, read_manifest, sync, write_manifest
 from kb.index.policy import RECALL, Effort
-from kb.index.segment import SUFFIXES, Base, Mask, Positions, products, unit, write
+from kb.index.segment import SUFFIXES, Base, Mask, Positions, write
+from kb.index.vectors import products, unit
 from kb.types import Allowed, Ids, Neighbours, StoredVectors, Vectors, positions
 
 _MANIFEST = "MANIFEST.json"

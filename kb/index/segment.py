@@ -33,6 +33,7 @@ from kb.index.policy import (
     graph_refine,
     way,
 )
+from kb.index.vectors import products, unit
 from kb.types import Ids, StoredVectors, Vectors
 
 Mask = NDArray[np.bool_]
@@ -234,20 +235,6 @@ def write(
     finally:
         faiss.omp_set_num_threads(before)
     return made, calibrated(Base(folder, name, dim, None), recall, None if grown is None else grown.effort)
-
-
-def unit(rows: StoredVectors | Vectors) -> Vectors:
-    """Stored vectors as float32 of unit length; a zero stays one."""
-    wide = rows.astype(np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    return np.asarray(wide / np.maximum(norms, np.finfo(np.float32).tiny)[:, None], np.float32)
-
-
-def products(rows: Vectors, vector: Vectors) -> Vectors:
-    """Inner products, shape (len(rows),)."""
-    # Not `rows @ vector`: the matrix library would take all cores for it, and its threads then spin for
-    # tens of milliseconds on cores that the embedder needs (a quarter of the throughput under load).
-    return np.asarray(np.einsum("ij,j->i", rows, vector), np.float32)
 
 
 def _new_graph(dim: int) -> Any:

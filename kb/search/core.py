@@ -152,7 +152,8 @@ class SearchCore:
         stage: Reranking | None = None,
     ) -> Found:
         """candidates -> fuse -> [rerank] -> shape, from as deep as it takes."""
-        depth = max(_DEPTH, shape.top_k)
+        # One part alone needs no more than it returns, unless a shape leaves some of them out.
+        depth = shape.top_k if mode == "dense" else max(_DEPTH, shape.top_k)
         while True:
             rankings = []
             for query, vector in zip(queries, vectors, strict=True):
