@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kb.index.policy import Effort, graph_refine
+from kb.index.policy import LEAST_REFINE, Effort, graph_refine, least_beam
 from kb.index.vectors import unit
 from kb.types import Vectors
 
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 # Of fewer questions for the best 10 the mean would miss by more than the target allows; 100 each say more.
 _QUESTIONS = {10: 1024, 100: 256}
-# A target of 0.99 is aimed at as 0.992: the questions are a sample, and others may be a little harder.
-_MARGIN = 0.2
 # A base that grew by less keeps its effort.
 _GROWTH = 1.25
 # Efforts that are tried, an eighth apart.
 _LADDER = [round(10 * 1.125**step) for step in range(52)]
 # How far from its row a question stands. Of rows, of rows with noise, of sums of two rows in several
 # proportions, this one needed the effort that real questions need (benchmarks/README.md, "Effort").
-_OTHER = 0.5
+_OTHER = 0.4
 
 
 def calibrated(base: "Base", recall: float, before: Effort | None) -> Effort:
@@ -37,12 +35,11 @@ def calibrated(base: "Base", recall: float, before: Effort | None) -> Effort:
     questions = _questions(base, max(_QUESTIONS.values()))
     best = _best(base, questions, min(100, len(base)))
     everything = np.ones(len(base), bool)
-    wanted = recall + _MARGIN * (1 - recall)
 
     def least(k: int, find: Callable[[Vectors, int], "Positions"]) -> int:
         def enough(effort: int) -> bool:
             found = [find(question, effort) for question in some]
-            return _recall(base, some, found, best[: len(some), :k]) >= wanted
+            return _recall(base, some, found, best[: len(some), :k]) >= recall
 
         some = questions[: _QUESTIONS[k]]
 
@@ -53,11 +50,14 @@ def calibrated(base: "Base", recall: float, before: Effort | None) -> Effort:
     def by_codes(question: Vectors, count: int) -> "Positions":
         return base.scan(question, min(count, len(base)), everything, len(base))
 
-    refine = {k: least(k, by_codes) for k in (10, 100)}
+    refine = {k: max(least(k, by_codes), LEAST_REFINE[k]) for k in (10, 100)}
     if not base.has_graph:
         return Effort(recall, len(base), refine[10], refine[100])
     beam = {
-        k: least(k, lambda question, width, k=k: base.walk(question, width)[: graph_refine(k)])  # type: ignore[misc]
+        k: max(
+            least(k, lambda question, width, k=k: base.walk(question, width)[: graph_refine(k)]),  # type: ignore[misc]
+            least_beam(k, len(base)),
+        )
         for k in (10, 100)
     }
     return Effort(recall, len(base), refine[10], refine[100], beam[10], beam[100])

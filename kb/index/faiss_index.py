@@ -29,7 +29,7 @@ from kb.types import Allowed, Ids, Neighbours, StoredVectors, Vectors, positions
 _MANIFEST = "MANIFEST.json"
 _LOCK = "checkpoint.lock"
 # Counts up when the files change their shape: an index of another format is rebuilt.
-_FORMAT = 2
+_FORMAT = 3
 # The tail is scanned beside the base: a sixteenth of it costs a search a tenth more.
 # Below this many changes a checkpoint would save nobody anything.
 _SMALL_TAIL = 4096
