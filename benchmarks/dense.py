@@ -72,6 +72,22 @@ def main() -> None:
         results.append(measured(stored, questions, others=not arguments.only_ours))
     out = HERE / "results" / f"dense-{'-'.join(str(size) for size in arguments.sizes)}.json"
     out.write_text(json.dumps({**machine(), "sizes": results}, indent=2) + "\n", encoding="utf-8")
+    plot(results[-1], out.with_suffix(".png"))
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Recall against latency of every kind of one size: the further up and left the better."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    for name, row in result["kinds"].items():
+        axis.scatter(row["p50_ms"], row["recall"], color="#1f5fa8" if name == "**kb**" else "#b9bec6")
+        axis.annotate(name.strip("*"), (row["p50_ms"], row["recall"]), fontsize=7)
+    axis.set(xscale="log", xlabel="p50 ms", ylabel="recall@10", title=f"{result['size']} vectors")
+    figure.savefig(path, dpi=90)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, Self
 
 RECALL = 0.99
-"""Of the ten best, how many a search must find on average; `kb tune` changes it per knowledge base."""
+"""Of the ten best, the share that a search must find on average."""
 
 # Up to here an exact scan takes less than a millisecond, and is exact.
 FLAT_UNTIL = 10_000
