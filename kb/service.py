@@ -334,7 +334,7 @@ class Service:
         """Load models and indexes of every knowledge base, so that the first query need not."""
         for kb in self.knowledge_bases():
             self._batcher(kb)
-            self._follow(kb.id)
+            self._follow(kb.id).columns.follow()
         if self.settings.reranker:
             self.reranker()
 

@@ -91,7 +91,7 @@ class _Table:
 class AttributeColumns:
     """Answers filters on one knowledge base. Thread-safe.
 
-    Built at the first filter, then follows the feed.
+    Built at first use, then follows the feed.
     """
 
     def __init__(self, kb_id: str, feed: Feed) -> None:
@@ -104,7 +104,7 @@ class AttributeColumns:
 
     def allowed(self, where: Filter) -> Allowed:
         """The chunks of the documents that a filter keeps, by every change acknowledged so far."""
-        self._follow()
+        self.follow()
         table = self._table
         kept = self._mask(table, where)
         # Where each document is one chunk, what holds for documents holds for chunks.
@@ -112,13 +112,14 @@ class AttributeColumns:
 
     def documents(self, ids: Ids) -> Ids:
         """A number for the document of each chunk, the same for chunks of one; shape (len(ids),)."""
-        self._follow()
+        self.follow()
         table = self._table
         at = positions(ids, table.chunks)
         # What this does not know yet, or knows no more, counts as a document of its own.
         return np.where(at >= 0, table.first[table.owner[at]], ids) if len(table.chunks) else ids
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
+        """Apply the changes that were not seen yet; the first time reads every document's attributes."""
         if self._feed.head(self._kb_id) == self._table.seq:
             return
         with self._following:
