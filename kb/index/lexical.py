@@ -23,6 +23,10 @@ from kb.index.analysis import ANALYSIS, WORDS, alternatives, quoted, stemmer_of,
 from kb.index.manifest import digest, mismatch, read_manifest, write_manifest
 from kb.types import Allowed, Ids, IndexedText, Neighbours, Vectors
 
+# Of fewer ids a term query each is cheaper to find than one set of them all: 70 take 0.34 ms of 1.2
+# (benchmarks/README.md, "Lexical").
+_FEW = 2000
+
 # The smallest heap tantivy takes per writer; ours lives for one batch.
 _WRITER_BYTES = 30_000_000
 
@@ -117,9 +121,9 @@ class TantivyIndex:
             return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
         if allow is None:
             return self._top(question, k)
-        # Looking for n ids costs about 10 us each, a list of m hits about 1 us each, and of the list it takes
-        # k * count / n; so the first is cheaper up to here (benchmarks/README.md, "Lexical").
-        if 3 * len(allow) ** 2 <= k * self._count():
+        # Looking for n ids costs about 2.5 us each, a list of m hits about 1 us each, and of the list it takes
+        # 1.3 * k * count / n; so the first is cheaper up to here (benchmarks/README.md, "Lexical").
+        if 2 * len(allow) ** 2 <= k * self._count():
             return self._top(self._within(question, allow.ids(), must_match=True), k)
         return self._deep(question, k, allow)
 
@@ -203,9 +207,14 @@ class TantivyIndex:
         return Query.boolean_query([(Occur.Must, query) for query in queries])
 
     def _among(self, ids: Ids) -> Any:
-        from tantivy import Query
+        from tantivy import Occur, Query
 
-        return Query.term_set_query(self._index.schema, "id", ids.tolist())
+        schema = self._index.schema
+        if len(ids) > _FEW:
+            return Query.term_set_query(schema, "id", ids.tolist())
+        return Query.boolean_query(
+            [(Occur.Should, Query.term_query(schema, "id", one, "basic")) for one in ids.tolist()]
+        )
 
     def _within(self, question: Any, ids: Ids, *, must_match: bool) -> Any:
         from tantivy import Occur, Query

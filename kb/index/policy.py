@@ -25,7 +25,7 @@ WAY_MARKS = 0.2
 # No effort is less than this, whatever the trials say: in a collection full of copies every question made of
 # its rows is an easy one, and people's are not. The beam grows with the base as the walk does.
 LEAST_REFINE = {10: 40, 100: 250}
-_LEAST_BEAM = {10: 112, 100: 300}
+_LEAST_BEAM = {10: 104, 100: 300}
 
 _ROW = 2.3  # one stored vector read and scored
 _CODE = 0.0125  # one code scored in a scan of all
@@ -66,8 +66,8 @@ class Effort:
         return _between(k, self.refine_10, self.refine_100)
 
     def beam(self, k: int, share: float = 1.0) -> int:
-        """efSearch for the best k among a share of all: that many more must be seen to keep k."""
-        return _between(k, self.beam_10, self.beam_100) + round(k / share - k)
+        """efSearch for the best k among a share of all, which are about the best k / share of all."""
+        return _between(round(k / share), self.beam_10, self.beam_100)
 
 
 def way(total: int, kept: int, k: int, effort: Effort, *, graph: bool) -> Way:
@@ -82,7 +82,7 @@ def way(total: int, kept: int, k: int, effort: Effort, *, graph: bool) -> Way:
 
 def least_beam(k: int, rows: int) -> int:
     """The narrowest beam for the best k, 10 or 100, of so many rows."""
-    return int(_LEAST_BEAM[k] * max(1.0, rows / 100_000) ** 0.2)
+    return int(_LEAST_BEAM[k] * max(1.0, rows / 100_000) ** 0.35)
 
 
 def graph_refine(k: int) -> int:

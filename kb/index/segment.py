@@ -63,6 +63,8 @@ class Base:
         for index in (self._flat, self._codes, self._graph):
             if index is not None and (index.ntotal, index.d) != (len(self.ids), dim):
                 raise IndexCorrupt(f"{folder / name} holds {index.ntotal} vectors for {len(self.ids)} ids")
+        # Of a small base the unit vectors are in memory already: a view of what is scanned.
+        self._units = None if self._flat is None else _stored_in(self._flat)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,7 +128,7 @@ class Base:
 
     def vectors(self, rows: Positions) -> Vectors:
         """Some rows' unit vectors, shape (len(rows), dim)."""
-        return unit(self._rows.take(rows))
+        return unit(self._rows.take(rows)) if self._units is None else self._units[rows]
 
     def blocks(self) -> Iterator[StoredVectors]:
         """All stored vectors in order, a bounded number at a time."""
@@ -269,6 +271,13 @@ def _picking(keep: Mask, kept: int) -> Any:
     # The mask goes into the scan itself: filtering afterwards would return fewer than k.
     bits = np.packbits(keep, bitorder="little")
     return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
+
+
+def _stored_in(flat: Any) -> Vectors:
+    """The vectors of a flat index, shape (n, dim); valid while it lives."""
+    import faiss
+
+    return np.asarray(faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)).reshape(flat.ntotal, flat.d)
 
 
 def _mapped(path: Path) -> Any:
