@@ -121,7 +121,7 @@ class TantivyIndex:
             return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
         if allow is None:
             return self._top(question, k)
-        # Looking for n ids costs about 2.5 us each, a list of m hits about 1 us each, and of the list it takes
+        # Looking for n ids costs about 2.5 us each, a list of m hits about 1 us each, and it takes a list of
         # 1.3 * k * count / n; so the first is cheaper up to here (benchmarks/README.md, "Lexical").
         if 2 * len(allow) ** 2 <= k * self._count():
             return self._top(self._within(question, allow.ids(), must_match=True), k)
