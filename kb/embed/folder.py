@@ -26,7 +26,7 @@ _DEFINING = {".json", ".safetensors", ".bin", ".txt", ".model"}
 _READY_MADE = {"onnx", "openvino"}
 _EXPORT_SECONDS = 1800
 # Counts up when an export holds something new: then it is made again, in a folder of its own.
-_FORMAT = 2
+_FORMAT = 3
 
 Kind = Literal["embedder", "reranker"]
 
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 class ExportedModel:
     """The manifest of one exported model; it lies beside graph.onnx and tokenizer.json.
 
-    graph_sha256 guards the graph, openvino_sha256 the files of the same graph for OpenVINO, where that was
-    installed at the export. probe_vectors are sentence-transformers' own fp32 vectors of
-    probe_texts: a runtime that does not reproduce them (cosine >= 0.999) is not used.
+    graph_sha256 and tokenizer_sha256 guard their files, openvino_sha256 those of the same graph for
+    OpenVINO, where that was installed at the export. probe_vectors are sentence-transformers' own fp32
+    vectors of probe_texts: a runtime that does not reproduce them (cosine >= 0.999) is not used.
     """
 
     fingerprint: str
@@ -51,6 +51,7 @@ class ExportedModel:
     query_prompt: str
     passage_prompt: str
     graph_sha256: str
+    tokenizer_sha256: str
     source_state: str
     probe_texts: list[str]
     probe_vectors: list[list[float]]
@@ -63,7 +64,7 @@ class ExportedModel:
 
     def write(self, folder: Path) -> None:
         """Store the manifest in `folder`."""
-        (folder / _MANIFEST).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        _write(folder, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class ExportedReranker:
     inputs: list[str]
     pad_id: int
     graph_sha256: str
+    tokenizer_sha256: str
     source_state: str
     probe_pairs: list[list[str]]
     probe_scores: list[float]
@@ -89,7 +91,7 @@ class ExportedReranker:
 
     def write(self, folder: Path) -> None:
         """Store the manifest in `folder`."""
-        (folder / _MANIFEST).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        _write(folder, self)
 
 
 _Manifest = TypeVar("_Manifest", ExportedModel, ExportedReranker)
@@ -190,11 +192,24 @@ def _is_current(folder: Path, state: str, kind: Kind) -> bool:
 
 
 def _read(folder: Path, manifest: type[_Manifest]) -> _Manifest:
-    text = (folder / _MANIFEST).read_text(encoding="utf-8")
+    stored = (folder / _MANIFEST).read_bytes()
     try:
-        return manifest(**json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise ModelUnavailable(f"{folder / _MANIFEST} is damaged; delete {folder} to export again") from error
+        sealed = json.loads(stored)
+        if sealed["sha256"] == _seal(sealed["content"]):
+            return manifest(**sealed["content"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        pass
+    raise ModelUnavailable(f"{folder / _MANIFEST} is damaged; delete {folder} to export again")
+
+
+def _write(folder: Path, manifest: ExportedModel | ExportedReranker) -> None:
+    content = asdict(manifest)
+    sealed = {"sha256": _seal(content), "content": content}
+    (folder / _MANIFEST).write_text(json.dumps(sealed), encoding="utf-8")
+
+
+def _seal(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _state(source: Path) -> str:

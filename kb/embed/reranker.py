@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from kb.embed.folder import ExportedReranker
-from kb.embed.runtime import batches, padded, session
+from kb.embed.runtime import batches, padded, session, tokenizer_of
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
 
@@ -28,8 +28,7 @@ class OnnxReranker:
 
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
         self._model = ExportedReranker.read(folder)
-        self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
+        self._tokenizer = tokenizer_of(folder, self._model.tokenizer_sha256)
         self._tokenizer.enable_truncation(self._model.max_sequence, strategy="longest_first")
         self._session = session(folder, self._model.graph_sha256, threads)
         # The short ones, as an embedder does; an export tries all.

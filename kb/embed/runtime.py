@@ -47,8 +47,7 @@ class OnnxEmbedder:
 
     def __init__(self, folder: Path, *, threads: int = 0, runtimes: Sequence[Runtime] = ()) -> None:
         self._model = model = ExportedModel.read(folder)
-        self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
+        self._tokenizer = tokenizer_of(folder, model.tokenizer_sha256)
         self._tokenizer.enable_truncation(model.max_sequence)
         self._whole_texts: Tokenizer | None = None
         # The short ones: a start should not cost a tenth of a second more. An export tries all.
@@ -123,6 +122,17 @@ class OnnxEmbedder:
 def fastest() -> list[Runtime]:
     """The runtimes for this processor, the one to prefer first."""
     return ["openvino", "onnxruntime"] if openvino_graph.pays() else ["onnxruntime"]
+
+
+def tokenizer_of(folder: Path, sha256: str) -> Tokenizer:
+    """The tokenizer in `folder`, which neither pads nor cuts. Raises ModelUnavailable if it is damaged."""
+    path = folder / "tokenizer.json"
+    if sha256_of(path) != sha256:
+        raise ModelUnavailable(f"{path} is damaged; delete {folder} to export the model again")
+    tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def session(folder: Path, graph_sha256: str, threads: int) -> Any:

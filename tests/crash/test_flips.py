@@ -1,11 +1,11 @@
 """A flipped bit and a file cut short, anywhere in any kind of file: noticed before anything parses it."""
 
 import hashlib
-import json
 import random
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from harness.judge import judge
 from harness.trips import NAME
 
+from kb.embed.folder import DEFAULT_MODEL, ExportedModel, exported
 from kb.errors import InvalidInput, KbError, ModelUnavailable
 from kb.index import faiss_index, lexical, manifest
 from kb.service import Service
@@ -124,21 +125,23 @@ def test_damage_to_a_backup_is_noticed(starts: Mapping, scratch: Path) -> None:
             verified(file)
 
 
-def test_damage_to_a_models_graph_is_noticed(models: Path, scratch: Path) -> None:
-    """Before ONNX Runtime parses it. (A small stand-in for the graph: what counts is who compares it.)"""
+def test_damage_to_a_model_is_noticed(models: Path, scratch: Path) -> None:
+    """Before anything parses it. (A small stand-in for the graph: what counts is who compares it.)"""
     from kb.embed.runtime import OnnxEmbedder
 
-    (scratch / "graph.onnx").write_bytes(good := random.Random(1).randbytes(4000))
-    real = next(models.glob("*/model.json"))
-    shutil.copy(real.with_name("tokenizer.json"), scratch)
-    written = json.loads(real.read_text())
-    written["graph_sha256"] = hashlib.sha256(good).hexdigest()
-    (scratch / "model.json").write_text(json.dumps(written))
+    real = exported(DEFAULT_MODEL, models)
+    (scratch / "graph.onnx").write_bytes(graph := random.Random(1).randbytes(4000))
+    written = ExportedModel.read(real)
+    replace(written, graph_sha256=hashlib.sha256(graph).hexdigest()).write(scratch)
+    shutil.copy(real / "tokenizer.json", scratch)
     chance = random.Random(9)
-    for _ in range(FEW):
-        (scratch / "graph.onnx").write_bytes(damaged(good, chance))
-        with pytest.raises(ModelUnavailable):
-            OnnxEmbedder(scratch)
+    for name in ("model.json", "tokenizer.json", "graph.onnx"):
+        good = (scratch / name).read_bytes()
+        for _ in range(FEW):
+            (scratch / name).write_bytes(damaged(good, chance))
+            with pytest.raises(ModelUnavailable, match=f"{name} is damaged"):
+                OnnxEmbedder(scratch, runtimes=["onnxruntime"])
+        (scratch / name).write_bytes(good)
 
 
 def catalog_flips(count: int, start: Any, scratch: Path) -> Counter[str]:

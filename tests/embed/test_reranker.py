@@ -54,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Any but 0, so that padding would show.
         pad_id=50,
         graph_sha256=sha256_of(made / "graph.onnx"),
+        tokenizer_sha256=sha256_of(made / "tokenizer.json"),
         source_state="s",
         probe_pairs=[["1 2", "3"]],
         probe_scores=[9.0],

@@ -147,6 +147,14 @@ def test_a_graph_that_gives_other_vectors_is_refused(copied: Path) -> None:
         OnnxEmbedder(copied)
 
 
+def test_a_damaged_tokenizer_is_refused(copied: Path) -> None:
+    """Also where it would still load, and cut texts into other tokens."""
+    tokenizer = copied / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace('"the":', '"teh":', 1))
+    with pytest.raises(ModelUnavailable, match=r"tokenizer\.json is damaged; delete"):
+        OnnxEmbedder(copied)
+
+
 @pytest.mark.parametrize("damage", ["", "{}", "[]", '{"dim": 384}', "\0"])
 def test_a_damaged_manifest_is_refused(copied: Path, damage: str) -> None:
     """ModelUnavailable, not a traceback about JSON."""
@@ -196,7 +204,7 @@ def test_only_a_defining_file_leads_to_another_export(
         exports.append(command)
         target = Path(command[-2])
         target.mkdir(exist_ok=True)
-        ExportedModel("f", 1, 1, [], 0, False, "", "", "", command[-1], [], []).write(target)
+        ExportedModel("f", 1, 1, [], 0, False, "", "", "", "", command[-1], [], []).write(target)
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", export)
