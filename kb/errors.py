@@ -34,7 +34,8 @@ _REFUSED = {errno.EIO, errno.EROFS}
 # SQLite, FAISS and tantivy have errors of their own, which tell the system's in words.
 _FULL_TEXT = re.compile("No space left|disk is full|quota exceeded", re.IGNORECASE)
 _REFUSED_TEXT = re.compile(
-    "Input/output error|disk I/O error|Read-only file system|unable to open database file", re.IGNORECASE
+    "Input/output error|disk I/O error|Read-only file system|readonly database|unable to open database file",
+    re.IGNORECASE,
 )
 _DAMAGED_TEXT = re.compile(
     "disk image is malformed|malformed database schema|file is not a database|unsupported file format"

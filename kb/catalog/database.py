@@ -9,7 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, create_engine, event, inspect, make_url, select, text, update
+from sqlalchemy import (
+    Connection,
+    ExceptionContext,
+    Select,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from uuid6 import uuid7
 
@@ -49,6 +60,7 @@ class Database:
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+            event.listen(self.engine, "handle_error", _leave_readonly)
         self._commits = Commits(self.engine)
         self._migrate()
 
@@ -182,3 +194,10 @@ def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("write", False)
     # A transaction that will write takes the lock at once: upgrading later could find its snapshot stale.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _leave_readonly(failed: ExceptionContext) -> None:
+    """A file that could not be opened for writing once, SQLite opens for reading, and leaves it so."""
+    if "readonly database" in str(failed.original_exception):
+        # The connections at hand are then replaced by new ones.
+        failed.is_disconnect = True

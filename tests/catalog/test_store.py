@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from kb.catalog import store as store_module
 from kb.catalog.store import VectorsMissing, pack_vectors, text_hash, unpack_vectors
-from kb.errors import InvalidInput, NotFound, StorageFull
+from kb.errors import InvalidInput, NotFound, StorageFailed, StorageFull
 from kb.search.columns import AttributeColumns
 from kb.types import Failure
 
@@ -307,6 +307,16 @@ def test_a_full_disk_is_told_and_loses_nothing(shelf: Any) -> None:
     assert shelf.content("a").chunks == 200
     with shelf.catalog.database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+
+
+def test_a_connection_that_only_reads_is_replaced(shelf: Any) -> None:
+    """As one opened while the disk refused writes: the write fails with its reason, the next succeeds."""
+    with shelf.catalog.database.read() as connection:
+        # It has the same effect, and goes back to the pool.
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+    with pytest.raises(StorageFailed, match="readonly database"):
+        shelf.put(shelf.version("a", "text"))
+    assert shelf.put(shelf.version("a", "text"))
 
 
 _WRITER = """
