@@ -248,6 +248,9 @@ class Explanation(Answer):
     )
     chunks: list[Fate]
     timings_ms: dict[str, float] = Field(examples=[{"embed": 2.9, "explain": 1.1, "total": 6.0}])
+    rerank: Literal["done", "deadline"] | None = Field(
+        examples=[None], description="As in the answer of the search."
+    )
 
 
 class Text(Answer):

@@ -189,6 +189,16 @@ class SearchOptions(Sent):
         None, description="`documents` with their hits instead of `hits`."
     )
 
+    rerank: bool = Field(
+        False,
+        strict=True,
+        description="Put the best hits into the order of the server's cross-encoder (KB_RERANKER).",
+    )
+    rerank_depth: int = Field(20, ge=1, le=MAX_DEPTH, strict=True, description="How many of the best.")
+    rerank_deadline_ms: int = Field(
+        1000, ge=1, le=MAX_DEADLINE_MS, strict=True, description="After this the order stays as it was."
+    )
+
     def choices(self) -> dict[str, Any]:
         """Arguments of `Service.search` and `Service.explain`. Raises InvalidFilter."""
         return {
@@ -200,6 +210,7 @@ class SearchOptions(Sent):
             "max_per_document": self.max_per_document,
             "collapse_duplicates": self.collapse_duplicates,
             "group_by": self.group_by,
+            "rerank": Rerank(self.rerank_depth, self.rerank_deadline_ms) if self.rerank else None,
         }
 
 
@@ -222,21 +233,11 @@ class SearchRequest(SearchOptions):
         " heading above; hits that come to overlap become one.",
     )
     explain: bool = Field(False, strict=True, description="Tell each hit's ranks.")
-    rerank: bool = Field(
-        False,
-        strict=True,
-        description="Put the best hits into the order of the server's cross-encoder (KB_RERANKER).",
-    )
-    rerank_depth: int = Field(20, ge=1, le=MAX_DEPTH, strict=True, description="How many of the best.")
-    rerank_deadline_ms: int = Field(
-        1000, ge=1, le=MAX_DEADLINE_MS, strict=True, description="After this the order stays as it was."
-    )
 
     def options(self) -> dict[str, Any]:
         """Arguments of `Service.search`. Raises InvalidInput."""
         expand = None if self.expand is None else parse_expand(self.expand)
-        rerank = Rerank(self.rerank_depth, self.rerank_deadline_ms) if self.rerank else None
-        return {**self.choices(), "expand": expand, "explain": self.explain, "rerank": rerank}
+        return {**self.choices(), "expand": expand, "explain": self.explain}
 
 
 class SearchSeveralRequest(SearchRequest):

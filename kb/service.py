@@ -317,6 +317,7 @@ class Service:
         max_per_document: int | None = None,
         collapse_duplicates: bool = False,
         group_by: Literal["document"] | None = None,
+        rerank: Rerank | None = None,
     ) -> Explanation:
         """Why a document is, or is not, in what `search` gives for the same arguments. Raises NotFound."""
         shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by)
@@ -325,7 +326,7 @@ class Service:
         def ask() -> Explanation:
             found = self.catalog.knowledge_bases.get(kb)
             return self._explainer.explain(
-                found, query, content_id, shape, mode=mode, where=where, dense_weight=weight
+                found, query, content_id, shape, mode=mode, where=where, dense_weight=weight, rerank=rerank
             )
 
         return _undisturbed(ask)

@@ -26,6 +26,7 @@ Expand = int | Literal["section"]
 Stage = Literal[
     "no_chunks",
     "filtered",
+    "quoted",
     "candidates",
     "score_threshold",
     "duplicate",
@@ -301,7 +302,8 @@ class Fate:
 class Explanation:
     """Why a document is in the results of a search, or is not.
 
-    stage, reason: of its chunk that came furthest. chunks: its best ones, best first.
+    stage, reason: of its chunk that came furthest. chunks: its best ones, best first. rerank: as in
+    `SearchResult`.
     """
 
     content_id: str
@@ -311,6 +313,7 @@ class Explanation:
     reason: str
     chunks: tuple[Fate, ...]
     timings_ms: Mapping[str, float]
+    rerank: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

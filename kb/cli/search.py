@@ -30,6 +30,10 @@ Collapse = Annotated[
 Reranked = Annotated[
     bool, typer.Option("--rerank", help="Put the best into the order of the cross-encoder KB_RERANKER.")
 ]
+RerankDepth = Annotated[int, typer.Option("--rerank-depth", help="How many of the best to rerank, 1 to 100.")]
+RerankDeadline = Annotated[
+    int, typer.Option("--rerank-deadline-ms", help="After this the order stays as it was.")
+]
 ByDocument = Annotated[bool, typer.Option("--by-document", help="Documents with their best hits.")]
 
 
@@ -51,8 +55,8 @@ def search(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Tell each hit's ranks.")] = False,
     rerank: Reranked = False,
-    rerank_depth: Annotated[int, typer.Option(help="How many of the best to rerank, 1 to 100.")] = 20,
-    rerank_deadline_ms: Annotated[int, typer.Option(help="After this the order stays as it was.")] = 1000,
+    rerank_depth: RerankDepth = 20,
+    rerank_deadline_ms: RerankDeadline = 1000,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -103,10 +107,15 @@ def explain(
     max_per_document: PerDocument = None,
     collapse_duplicates: Collapse = False,
     by_document: ByDocument = False,
+    rerank: Reranked = False,
+    rerank_depth: RerankDepth = 20,
+    rerank_deadline_ms: RerankDeadline = 1000,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell why a document is in the results of a search, or is not."""
+    from kb.search.rerank import Rerank
+
     with service(data_dir, as_json) as opened:
         told = opened.explain(
             query,
@@ -120,6 +129,7 @@ def explain(
             max_per_document=max_per_document,
             collapse_duplicates=collapse_duplicates,
             group_by="document" if by_document else None,
+            rerank=Rerank(rerank_depth, rerank_deadline_ms) if rerank else None,
         )
     if as_json:
         print_json(asdict(told))

@@ -105,9 +105,7 @@ class SearchCore:
         check_shape(shape)
         clock = Clock()
         # Before anything is searched: where no reranker is set this fails.
-        stage = None
-        if rerank is not None:
-            stage = Reranking(self._reranker(), queries, rerank, self._documents.indexed, explain=explain)
+        stage = None if rerank is None else self.reranking(queries, rerank, explain=explain)
         vectors = self.embedded(kbs, queries, mode)
         clock.lap("embed")
         for _ in range(_ATTEMPTS):
@@ -125,6 +123,10 @@ class SearchCore:
         return SearchResult(
             () if shape.group_by else hits, clock.read(), found.ranking.exact, documents, outcome
         )
+
+    def reranking(self, queries: Sequence[str], options: Rerank, *, explain: bool) -> Reranking:
+        """The stage of one search. Raises InvalidInput where no reranker is set."""
+        return Reranking(self._reranker(), queries, options, self._documents.indexed, explain=explain)
 
     def embedded(
         self, kbs: Sequence[KnowledgeBase], queries: Sequence[str], mode: Mode
@@ -152,8 +154,9 @@ class SearchCore:
         stage: Reranking | None = None,
     ) -> Found:
         """candidates -> fuse -> [rerank] -> shape, from as deep as it takes."""
-        # One part alone needs no more than it returns, unless a shape leaves some of them out.
-        depth = shape.top_k if mode == "dense" else max(_DEPTH, shape.top_k)
+        # One part alone needs no more than it returns or reranks, unless a shape leaves some of them out.
+        wanted = shape.top_k if stage is None else max(shape.top_k, stage.depth)
+        depth = wanted if mode == "dense" else max(_DEPTH, wanted)
         while True:
             rankings = []
             for query, vector in zip(queries, vectors, strict=True):

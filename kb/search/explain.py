@@ -1,7 +1,7 @@
 """Trip 2b: why a document is in the results of a search, or is not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,8 +10,10 @@ from kb.errors import InvalidInput
 from kb.search.clock import Clock
 from kb.search.core import Found, Scope, SearchCore, check
 from kb.search.filters import unmet
+from kb.search.rerank import Rerank
 from kb.search.shape import MAX_TOP_K, Shape, check_shape
 from kb.types import (
+    Allowed,
     Attributes,
     Chunk,
     Comparison,
@@ -59,6 +61,7 @@ class Explainer:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         dense_weight: float = 0.5,
+        rerank: Rerank | None = None,
     ) -> Explanation:
         """The stage that each of a document's best chunks reached in `SearchCore.search`, and why no further.
 
@@ -70,18 +73,25 @@ class Explainer:
         check_shape(shape)
         clock = Clock()
         content = self._documents.get(kb.id, content_id)
+        stage = None if rerank is None else self._core.reranking([query], rerank, explain=True)
         (vector,) = self._core.embedded([kb], [query], mode)
         clock.lap("embed")
         scope = self._core.scope(kb, where)
         chunks = self._documents.chunks(content_id)
         clock.lap("follow")
-        found = self._core.find([scope], [query], [vector], shape, mode, dense_weight, clock)
+        found = self._core.find(
+            [scope], [query], [vector], shape, mode, dense_weight, clock, explain=True, stage=stage
+        )
         ids = np.array([passage.chunk_id for passage, _ in chunks], np.int64)
+        held = scope
+        if mode != "dense":
+            held = replace(scope, allow=scope.live.lexical.narrow(query, scope.allow))
         trace = _Trace(
             found,
             shape,
-            standing=_standing(scope, query, vector, ids, mode),
-            kept_out=set() if scope.allow is None else set(ids[~scope.allow.hold(ids)].tolist()),
+            standing=_standing(held, query, vector, ids, mode),
+            kept_out=_outside(scope.allow, ids),
+            unquoting=_outside(held.allow, ids),
             unmet=() if where is None else unmet(where, content.attributes),
             attributes=content.attributes,
             twins=self._twins(found, ids),
@@ -89,9 +99,17 @@ class Explainer:
         fates = sorted(map(trace.fate, range(len(chunks)), *zip(*chunks, strict=True)), key=_best_first)
         clock.lap("explain")
         nothing: tuple[Stage, str] = ("no_chunks", "the document holds no text that could be found")
-        stage, reason = (fates[0].stage, fates[0].reason) if fates else nothing
-        told = tuple(fates[:MAX_CHUNKS])
-        return Explanation(content_id, content.title, content.uri, stage, reason, told, clock.read())
+        furthest, reason = (fates[0].stage, fates[0].reason) if fates else nothing
+        return Explanation(
+            content_id,
+            content.title,
+            content.uri,
+            furthest,
+            reason,
+            tuple(fates[:MAX_CHUNKS]),
+            clock.read(),
+            None if stage is None else stage.outcome,
+        )
 
     def _twins(self, found: Found, mine: Ids) -> dict[int, Passage]:
         """For each chunk that is a duplicate, the one that stands for it."""
@@ -116,6 +134,7 @@ class _Trace:
         *,
         standing: Mapping[str, _Standing],
         kept_out: set[int],
+        unquoting: set[int],
         unmet: Sequence[Comparison],
         attributes: Attributes,
         twins: Mapping[int, Passage],
@@ -124,6 +143,7 @@ class _Trace:
         self._shape = shape
         self._standing = standing
         self._kept_out = kept_out
+        self._unquoting = unquoting
         self._unmet = unmet
         self._attributes = attributes
         self._twins = twins
@@ -135,8 +155,10 @@ class _Trace:
         place = self._places.get(passage.chunk_id)
         scores = {name: float(part.scores[at]) for name, part in self._standing.items()}
         ranks = {name: int(part.ranks[at]) or None for name, part in self._standing.items()}
-        if place is not None and len(self._standing) > 1:
-            scores["fused"], ranks["fused"] = float(self._ranking.scores[place]), place + 1
+        if place is not None:
+            for name in self._ranking.ranks.keys() - self._standing.keys():
+                scores[name] = float(self._ranking.parts[name][place])
+                ranks[name] = int(self._ranking.ranks[name][place]) or None
         rank = self._rank(place) if place in self._kept else None
         stage, reason = self._verdict(passage.chunk_id, place, rank, ranks)
         return Fate(
@@ -146,7 +168,7 @@ class _Trace:
             stage=stage,
             reason=reason,
             rank=rank,
-            needed=self._last_score() if stage == "top_k" else None,
+            needed=self._needed(place) if stage == "top_k" and place is not None else None,
             scores={name: score for name, score in scores.items() if np.isfinite(score)},
             ranks=ranks,
             duplicate_of=self._twins.get(passage.chunk_id),
@@ -158,6 +180,8 @@ class _Trace:
         shape = self._shape
         if chunk_id in self._kept_out:
             return "filtered", self._filtered()
+        if chunk_id in self._unquoting:
+            return "quoted", "it does not hold what the query quotes"
         if place is None:
             return "candidates", self._not_a_candidate(ranks)
         score = float(self._ranking.scores[place])
@@ -171,8 +195,12 @@ class _Trace:
         counted = "document" if shape.group_by else "hit"
         if rank <= shape.top_k:
             return "returned", f"it is returned with {counted} {rank}"
-        reason = f"it would come with {counted} {rank}, and top_k is {shape.top_k}; the last place went for"
-        return "top_k", f"{reason} a score of {self._last_score():.4g}, its own is {score:.4g}"
+        reason = f"it would come with {counted} {rank}, and top_k is {shape.top_k}"
+        needed = self._needed(place)
+        if needed is None:
+            return "top_k", f"{reason}; it is not among the best, which were reranked, as the last place is"
+        own = self._order(place)
+        return "top_k", f"{reason}; the last place went for a score of {needed:.4g}, its own is {own:.4g}"
 
     def _filtered(self) -> str:
         parts = [
@@ -185,7 +213,7 @@ class _Trace:
         told = [
             f"{name} {rank}" if rank else f"no {name} match"
             for name, rank in ranks.items()
-            if name != "fused"
+            if name in self._standing
         ]
         reason = f"it is not among the {self._depth} best of any part: {', '.join(told)}"
         nearest = min((rank for rank in ranks.values() if rank), default=None)
@@ -200,16 +228,30 @@ class _Trace:
         # Where nothing was to be shaped, a place is a rank.
         return self._chosen.ranks.get(place, place + 1)
 
-    def _last_score(self) -> float:
-        """Of the best hit in the last place that top_k admits."""
+    def _needed(self, place: int) -> float | None:
+        """The score of the best hit in the last place that top_k admits; None where this one, at `place`,
+        has none to compare with it."""
         last = next(place for place in self._chosen.kept if self._rank(place) == self._shape.top_k)
-        return float(self._ranking.scores[last])
+        return self._order(last) if self._reranked(last) == self._reranked(place) else None
+
+    def _order(self, place: int) -> float:
+        """What places like this one are ordered by."""
+        parts = self._ranking.parts
+        return float(parts["rerank"][place] if self._reranked(place) else self._ranking.scores[place])
+
+    def _reranked(self, place: int) -> bool:
+        return "rerank" in self._ranking.ranks and bool(self._ranking.ranks["rerank"][place])
 
 
-def _best_first(fate: Fate) -> tuple[bool, float, float]:
-    own = [rank for name, rank in fate.ranks.items() if rank and name != "fused"]
-    place = fate.ranks.get("fused") or (np.inf if fate.stage == "candidates" and len(fate.ranks) > 1 else 0)
-    return fate.stage != "returned", place, min(own, default=np.inf)
+def _best_first(fate: Fate) -> tuple[bool, float, float, float]:
+    own = [rank for name, rank in fate.ranks.items() if rank and name not in ("fused", "rerank")]
+    fused = fate.ranks.get("fused") or (np.inf if fate.stage == "candidates" and len(fate.ranks) > 1 else 0)
+    reranked = fate.ranks.get("rerank") or np.inf
+    return fate.stage != "returned", reranked, fused, min(own, default=np.inf)
+
+
+def _outside(allow: Allowed | None, ids: Ids) -> set[int]:
+    return set() if allow is None else set(ids[~allow.hold(ids)].tolist())
 
 
 def _standing(

@@ -57,6 +57,11 @@ class Reranking:
         self._known: dict[tuple[int, int], float] = {}
         self.outcome: Outcome = "done"
 
+    @property
+    def depth(self) -> int:
+        """How many of the best are read again."""
+        return self._options.depth
+
     def order(self, ranking: Ranking, threshold: float | None) -> Ranking:
         """The same with its best in the reranker's order; those below `threshold` stay behind."""
         if self._until is None:

@@ -10,3 +10,9 @@ import pytest
 def shelf(words: Any, fakes: ModuleType) -> Any:
     """Documents in the knowledge base `shelf` of the service `words`."""
     return fakes.Shelf(words.catalog)
+
+
+@pytest.fixture
+def reranker(fakes: ModuleType) -> Any:
+    """A fake that prefers long passages and scores two at a time."""
+    return fakes.LengthReranker()

@@ -11,6 +11,7 @@ from kb.errors import InvalidInput, NotFound
 from kb.search import core
 from kb.search.duplicates import alike, wording
 from kb.search.filters import parse_filter, unmet
+from kb.search.rerank import Rerank
 from kb.types import Explanation
 
 WORDS = ["pump", "valve", "engine", "oil", "filter", "zebra", "river", "lamp"]
@@ -167,6 +168,62 @@ def test_each_stage_says_what_it_is(words: Any, shelf: Any, monkeypatch: pytest.
     assert "name eq 'next' does not hold (it is 'best')" in out.reason
     assert told("next", where=where).stage == "returned"
     assert (best.uri, best.title) == ("best", "title of best")
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "lexical"])
+def test_what_does_not_hold_a_quoted_phrase_is_told_so(words: Any, shelf: Any, mode: Any) -> None:
+    """After the filter, and before it is asked how well it fits; its own words have no rank then."""
+    shelf.put(shelf.version("a", "the red pump"), shelf.version("b", "the pump is red", {"team": "ops"}))
+    asked = {"mode": mode, "query": 'the "red pump"', "kb": "shelf"}
+    assert words.explain(content_id=shelf.content("a").id, **asked).stage == "returned"
+    told = words.explain(content_id=shelf.content("b").id, **asked)
+    assert (told.stage, told.reason) == ("quoted", "it does not hold what the query quotes")
+    assert set(told.chunks[0].ranks.values()) == {None}
+    where = parse_filter({"type": "ne", "key": "team", "value": "ops"})
+    assert words.explain(content_id=shelf.content("b").id, where=where, **asked).stage == "filtered"
+    assert words.explain(content_id=shelf.content("b").id, **{**asked, "mode": "dense"}).stage == "returned"
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
+def test_a_rerankers_order_is_explained(
+    words: Any, shelf: Any, reranker: Any, monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    """Fused: doc0 to doc5. Of the best four the longest first: doc3, doc2, doc1, doc0; then doc4, doc5."""
+    monkeypatch.setattr(words._search, "_reranker", lambda: reranker)
+    shelf.put(*(shelf.version(f"doc{n}", " ".join(["pump", *["zebra"] * n])) for n in range(6)))
+    texts = {hit.uri: hit.text for hit in words.search("pump", ["shelf"], mode=mode).hits}
+
+    def told(n: int, top_k: int) -> Explanation:
+        found: Explanation = words.explain(
+            "pump",
+            shelf.content(f"doc{n}").id,
+            "shelf",
+            mode=mode,
+            top_k=top_k,
+            rerank=Rerank(depth=4, deadline_ms=60_000),
+        )
+        return found
+
+    first = told(3, top_k=1)
+    assert (first.stage, first.rerank, first.chunks[0].ranks["rerank"]) == ("returned", "done", 1)
+    assert first.chunks[0].ranks.get("fused", 4) == 4
+    (second,) = told(2, top_k=1).chunks
+    context = first.chunks[0].scores["rerank"] - len(texts["doc3"])
+    assert (second.stage, second.rank) == ("top_k", 2)
+    assert second.needed == len(texts["doc3"]) + context
+    assert second.scores["rerank"] == len(texts["doc2"]) + context
+    (fifth,) = told(4, top_k=2).chunks
+    if mode == "dense":
+        # No more are asked for than are reranked.
+        assert (fifth.stage, fifth.ranks) == ("candidates", {"dense": 5})
+    else:
+        assert (fifth.stage, fifth.rank, fifth.needed, fifth.ranks["rerank"]) == ("top_k", 5, None, None)
+        assert "not among the best, which were reranked" in fifth.reason
+    (sixth,) = told(5, top_k=5).chunks
+    assert (sixth.stage, sixth.rank) == ("top_k", 6)
+    assert sixth.needed == pytest.approx(
+        told(4, top_k=6).chunks[0].scores["fused" if mode == "hybrid" else mode]
+    )
 
 
 def test_of_a_long_document_the_best_chunks_are_told(words: Any, shelf: Any) -> None:

@@ -25,12 +25,6 @@ class Ticks:
         return self.now - 1
 
 
-@pytest.fixture
-def reranker(fakes: ModuleType) -> Any:
-    """A fake that prefers long passages and scores two at a time."""
-    return fakes.LengthReranker()
-
-
 def ranking(scores: list[float], **more: Any) -> Ranking:
     """Chunks 0, 1, …; best first."""
     given = np.array(scores, np.float32)
@@ -138,6 +132,8 @@ def test_the_best_come_in_the_rerankers_order(long_ones: Any, reranker: Any, mod
     found = long_ones.search("pump", ["shelf"], mode=mode, rerank=Rerank(depth=4, deadline_ms=60_000))
     assert found.rerank == "done"
     assert [hit.uri for hit in found.hits] == [f"doc{n}" for n in (3, 2, 1, 0, 4, 5, 6, 7, 8, 9)]
+    two = long_ones.search("pump", ["shelf"], mode=mode, top_k=2, rerank=Rerank(4, 60_000))
+    assert [hit.uri for hit in two.hits] == ["doc3", "doc2"]
     assert {hit.uri: hit.score for hit in found.hits} == {hit.uri: hit.score for hit in plain.hits}
     assert [hit.scores.get("rerank") for hit in found.hits[:5]] == [24.0, 18.0, 12.0, 6.0, None]
     assert sorted(text for batch in reranker.scored for text in batch)[0] == "T\npump"
