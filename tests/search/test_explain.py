@@ -216,9 +216,9 @@ def test_a_rerankers_order_is_explained(
     if mode == "dense":
         # No more are asked for than are reranked.
         assert (fifth.stage, fifth.ranks) == ("candidates", {"dense": 5})
-    else:
-        assert (fifth.stage, fifth.rank, fifth.needed, fifth.ranks["rerank"]) == ("top_k", 5, None, None)
-        assert "not among the best, which were reranked" in fifth.reason
+        return
+    assert (fifth.stage, fifth.rank, fifth.needed, fifth.ranks["rerank"]) == ("top_k", 5, None, None)
+    assert "not among the best, which were reranked" in fifth.reason
     (sixth,) = told(5, top_k=5).chunks
     assert (sixth.stage, sixth.rank) == ("top_k", 6)
     assert sixth.needed == pytest.approx(
