@@ -15,9 +15,11 @@ graphs", 2016.
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,7 @@ from kb.index.policy import (
 from kb.index.vectors import products, unit
 from kb.types import Ids, StoredVectors, Vectors
 
+Kind = Literal["flat", "codes", "graph"]
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 
@@ -73,6 +76,19 @@ class Base:
     def has_graph(self) -> bool:
         """Whether a graph was built."""
         return self._graph is not None
+
+    @property
+    def kind(self) -> Kind:
+        """What it is searched by: scanned exactly, by its codes, or by them and the graph."""
+        if self._flat is not None:
+            return "flat"
+        return "graph" if self.has_graph else "codes"
+
+    def at(self, effort: Effort) -> Self:
+        """The same base, its files shared, searched with another effort."""
+        other = copy(self)
+        other.effort = effort
+        return other
 
     def search(self, vector: Vectors, k: int, keep: Mask) -> tuple[Positions, Vectors, bool]:
         """Rows and scores of the best k that are kept, with others and in no order; whether they are exact.
@@ -194,12 +210,13 @@ def write(
     dim: int,
     *,
     grown: Base | None,
-    recall: float,
+    recall: Callable[[], float],
     stopped: threading.Event,
 ) -> tuple[list[Path], Effort | None]:
     """Write a base of some rows; returns its files, not yet synced, and its effort.
 
     grown: an earlier base whose rows are the first of these, in the same places; its graph is added to.
+    recall: the target, asked when the files are made: that may take minutes.
     Raises Interrupted soon after `stopped` is set.
     """
     import faiss
@@ -216,10 +233,7 @@ def write(
         _add(flat, rows, 0, total, stopped)
         _save(flat, files[".flat"])
         return [files[".ids"], files[".rows"], files[".flat"]], None
-    # A compaction leaves half of the cores to the searches beside it.
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-    try:
+    with _half_of_the_cores():
         codes = faiss.IndexRaBitQ(dim, faiss.METRIC_INNER_PRODUCT, _CODE_BITS)
         codes.train(unit(rows.take(np.arange(0, total, max(1, total // _AT_ONCE)))))
         _add(codes, rows, 0, total, stopped)
@@ -234,9 +248,27 @@ def write(
             _add(graph, rows, first, total, stopped)
             _save(graph, files[".graph"])
             made.append(files[".graph"])
+    before = None if grown is None else grown.effort
+    return made, effort_for(Base(folder, name, dim, None), recall(), before, stopped)
+
+
+def effort_for(base: Base, recall: float, before: Effort | None, stopped: threading.Event) -> Effort:
+    """As `calibrated`, with half of the cores."""
+    with _half_of_the_cores():
+        return calibrated(base, recall, before, stopped)
+
+
+@contextmanager
+def _half_of_the_cores() -> Iterator[None]:
+    """What is done in the background leaves the other half to the searches beside it."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+    try:
+        yield
     finally:
         faiss.omp_set_num_threads(before)
-    return made, calibrated(Base(folder, name, dim, None), recall, None if grown is None else grown.effort)
 
 
 def _new_graph(dim: int) -> Any:
