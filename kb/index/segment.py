@@ -45,6 +45,8 @@ Positions = NDArray[np.int64]
 SUFFIXES = (".ids", ".rows", ".flat", ".codes", ".graph")
 # Rows handled at once while building: 6 MB of float32, and two seconds of a graph before a stop is heeded.
 _AT_ONCE = 4096
+# What is done in the background leaves half of the cores to the searches beside it.
+_HALF = max(1, (os.cpu_count() or 2) // 2)
 # Bits a dimension of a code, and of the query it is compared with.
 _CODE_BITS, _QUERY_BITS = 2, 4
 
@@ -135,7 +137,10 @@ class Base:
         picking = _picking(keep, kept)
         if picking is not None:
             parameters.sel = picking.sel
-        rows = self._codes.search(vector[None], count, params=parameters)[1][0]
+        # A team of threads would be started for one question; on a busy machine its members wait for each
+        # other twenty times as long as the scan takes.
+        with _threads(1):
+            rows = self._codes.search(vector[None], count, params=parameters)[1][0]
         return np.asarray(rows[rows >= 0])
 
     def score(self, vector: Vectors, rows: Positions) -> Vectors:
@@ -233,7 +238,7 @@ def write(
         _add(flat, rows, 0, total, stopped)
         _save(flat, files[".flat"])
         return [files[".ids"], files[".rows"], files[".flat"]], None
-    with _half_of_the_cores():
+    with _threads(_HALF):
         codes = faiss.IndexRaBitQ(dim, faiss.METRIC_INNER_PRODUCT, _CODE_BITS)
         codes.train(unit(rows.take(np.arange(0, total, max(1, total // _AT_ONCE)))))
         _add(codes, rows, 0, total, stopped)
@@ -254,17 +259,17 @@ def write(
 
 def effort_for(base: Base, recall: float, before: Effort | None, stopped: threading.Event) -> Effort:
     """As `calibrated`, with half of the cores."""
-    with _half_of_the_cores():
+    with _threads(_HALF):
         return calibrated(base, recall, before, stopped)
 
 
 @contextmanager
-def _half_of_the_cores() -> Iterator[None]:
-    """What is done in the background leaves the other half to the searches beside it."""
+def _threads(count: int) -> Iterator[None]:
+    """FAISS, called from this thread, uses so many."""
     import faiss
 
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+    faiss.omp_set_num_threads(count)
     try:
         yield
     finally:
