@@ -72,6 +72,9 @@ class KnowledgeBase(Answer):
     previous: str | None = Field(
         examples=["models/before"], description="The model that `kb rollback` returns to, if any."
     )
+    recall: float = Field(
+        examples=[0.99], description="Of the best, the share that dense search is to find on average."
+    )
 
 
 class KnowledgeBases(Answer):

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from pydantic_core import PydanticCustomError
 
 from kb.catalog.attributes import checked
+from kb.catalog.knowledge_bases import LEAST_RECALL, MOST_RECALL
 from kb.errors import InvalidInput
 from kb.search.core import MAX_QUERIES, MAX_QUERY
 from kb.search.filters import parse_filter
@@ -103,6 +104,11 @@ class KnowledgeBaseChange(Sent):
 
     name: Name | None = None
     description: Description | None = None
+    recall: Annotated[float, Field(ge=LEAST_RECALL, le=MOST_RECALL)] | None = Field(
+        None,
+        description="Of the best, the share that dense search finds on average; the index follows in the "
+        "background. Up to 10,000 chunks it finds all.",
+    )
 
 
 class NewDocument(Sent):

@@ -68,6 +68,10 @@ class VectorIndex(Protocol):
     def wants_checkpoint(self) -> bool:
         """Whether so much has changed since the last one that searches would gain by another."""
 
+    @property
+    def recall(self) -> float | None:
+        """The recall target that searches are approximate at; None where all are exact."""
+
     def apply(self, seq: int, add: Ids, vectors: StoredVectors, remove: Ids) -> None:
         """Add and remove chunks and move to `seq`. Adding an id again or removing an unknown one
         changes nothing, so a change may be replayed. Raises DimensionMismatch."""
@@ -88,11 +92,15 @@ class VectorIndex(Protocol):
         """Make what was applied durable, so that the next open starts from here; may take minutes.
         One process at a time does it; another returns at once."""
 
+    def tune(self, *, wait: bool = False) -> None:
+        """Come to the recall target that is wanted now, by a new effort for the vectors as they stand; may
+        take a minute. While another process checkpoints or tunes it returns at once, unless it is to wait."""
+
     def adopt(self) -> None:
         """Take over the checkpoint that another process made, if there is a newer one."""
 
     def close(self) -> None:
-        """A checkpoint under way is given up: it raises Interrupted."""
+        """A checkpoint or a tuning under way is given up: it raises Interrupted."""
 
 
 class LexicalIndex(Protocol):

@@ -66,6 +66,7 @@ from kb.types import (
 )
 
 if TYPE_CHECKING:
+    from kb.index.tune import Tuned
     from kb.upkeep.check import Report
 
 # Documents sent in share one source: the same name again replaces the document.
@@ -156,11 +157,23 @@ class Service:
         return next(kb for kb in self.knowledge_bases() if kb.id == found.id)
 
     def change_knowledge_base(
-        self, name_or_id: str, *, name: str | None = None, description: str | None = None
+        self,
+        name_or_id: str,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        recall: float | None = None,
     ) -> KnowledgeBase:
-        """Rename or describe anew; None leaves a field as it is."""
+        """Rename, describe anew, or set the recall target; None leaves a field as it is.
+
+        To another target the index comes in the background, here and in every process; `tune` waits for it.
+        """
         kb = self.catalog.knowledge_bases.get(name_or_id)
-        self.catalog.knowledge_bases.change(kb.id, name=name, description=description)
+        changed = self.catalog.knowledge_bases.change(
+            kb.id, name=name, description=description, recall=recall
+        )
+        if recall is not None:
+            self._live(changed)
         return self.knowledge_base(kb.id)
 
     def delete_knowledge_base(self, name_or_id: str) -> KnowledgeBase:
@@ -433,6 +446,23 @@ class Service:
 
     # Upkeep
 
+    def tune(self, kb: str, recall: float | None = None) -> "Tuned":
+        """Set the recall target of a knowledge base and bring its dense index to it; None only tells.
+
+        No vector is written anew, and searches go on meanwhile. Every process finds the target in the catalog
+        and takes over the effort that was found for it. Raises InvalidInput.
+        """
+        from kb.index.tune import Tuned
+
+        found = self.catalog.knowledge_bases.get(kb)
+        dense = self._dense(found)
+        before = after = dense.cost()
+        if recall is not None:
+            found = self.catalog.knowledge_bases.change(found.id, recall=recall)
+            dense.tune(wait=True)
+            after = dense.cost()
+        return Tuned(found.recall, before, after)
+
     def check(self, kb: str | None = None, *, repair: bool = False) -> "Report":
         """Check one knowledge base or all of them; see `kb.upkeep.check.check`."""
         from kb.upkeep.check import Files, check
@@ -520,7 +550,10 @@ class Service:
             if known is None or known.fingerprint != kb.fingerprint:
                 # One model's at a time: a search that is still under the other one holds its own.
                 known = self._indexes[kb.id] = self._opened(kb)
-            return known
+        # The row may have been changed by another process; a target that an index did not come to before a
+        # crash is found here too.
+        known.aim(kb.recall)
+        return known
 
     def _follow(self, kb_id: str) -> LiveIndexes:
         def level() -> LiveIndexes:
@@ -531,11 +564,15 @@ class Service:
         return _undisturbed(level)
 
     def _opened(self, kb: KnowledgeBase) -> LiveIndexes:
+        words = TantivyIndex(self.settings.indexes_dir / kb.id / "lexical")
+        return LiveIndexes(kb, self.catalog.feed, self._dense(kb), words, self._background.submit)
+
+    def _dense(self, kb: KnowledgeBase) -> FaissIndex:
+        def recall() -> float:
+            return self.catalog.knowledge_bases.get(kb.id).recall
+
         folder = dense_folder(self.settings.indexes_dir, kb)
-        dense = FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim)
-        return LiveIndexes(
-            kb, self.catalog.feed, dense, TantivyIndex(folder.parent / "lexical"), self._background.submit
-        )
+        return FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim, recall=recall)
 
     def _damage(self, kb: KnowledgeBase) -> list[str]:
         folder = self.settings.indexes_dir / kb.id

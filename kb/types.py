@@ -21,6 +21,8 @@ Attributes = Mapping[str, AttributeValue]
 Mode = Literal["hybrid", "dense", "lexical"]
 Outcome = Literal["done", "deadline"]
 """Of a reranking: in the reranker's order, or left in the order it was given because time was up."""
+RECALL = 0.99
+"""Of the ten and hundred best, the share that a search must find on average, where nothing else is asked."""
 Expand = int | Literal["section"]
 """What a hit is widened to: so many chunks on each side, or the section that it stands in."""
 Stage = Literal[
@@ -112,7 +114,8 @@ class EmbeddingModel:
 class KnowledgeBase:
     """A named collection of documents under one embedder and one chunking policy.
 
-    building: the model that `kb reembed` prepares. previous: the one that `kb rollback` returns to.
+    building: the model that `kb reembed` prepares. previous: the one that `kb rollback` returns to. recall:
+    of the best, the share that its dense index must find on average.
     """
 
     id: str
@@ -127,6 +130,7 @@ class KnowledgeBase:
     chunks: int = 0
     building: str | None = None
     previous: str | None = None
+    recall: float = RECALL
 
 
 @dataclass(frozen=True, slots=True)

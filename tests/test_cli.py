@@ -6,11 +6,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from kb.catalog import Catalog
 from kb.catalog.database import Database
+from kb.cli import app
+from kb.index.policy import Effort
+from kb.index.tune import Cost, Tuned
+from kb.service import Service
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -177,6 +183,60 @@ def test_explain_tells_where_a_document_left(kb: Run, ingested: subprocess.Compl
     )
 
 
+def test_tune_shows_and_sets_the_recall_target(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+    """For people in words, for scripts the whole cost before and after; a small index is exact at any."""
+    shown = kb("tune", "plant").stdout.splitlines()
+    assert shown == [
+        "recall target of plant: 0.99",
+        "its index is not written yet: every vector is scanned, which is exact at any target",
+    ]
+    assert kb("tune", "plant", "--recall", "0.999").stdout.splitlines()[0] == "recall target of plant: 0.999"
+    assert json.loads(kb("show", "plant", "--json").stdout)["recall"] == 0.999
+    assert json.loads(kb("tune", "plant", "--recall", "0.95", "--json").stdout) == {
+        "recall": 0.95, "before": None, "after": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "recall", "lines"),
+    [
+        ("flat", 0.95, [
+            "scanned",
+            "exact at any target; the target counts above 10000 vectors",
+            "before  exact; best 10 in 0.200 ms; best 100 in 0.300 ms",
+            "now     exact; best 10 in 0.200 ms; best 100 in 0.300 ms",
+        ]),
+        ("codes", 0.95, [
+            "by two-bit codes",
+            "before  for 0.99; best 10 in 0.200 ms (codes); best 100 in 0.300 ms (codes); "
+            "40 and 250 codes refined",
+            "now     for 0.95; best 10 in 0.200 ms (codes); best 100 in 0.300 ms (codes); "
+            "29 and 181 codes refined",
+        ]),
+        ("graph", None, [
+            "by a graph, under filters also by codes",
+            "now     for 0.95; best 10 in 0.200 ms (beam 42); best 100 in 0.300 ms (codes); "
+            "29 and 181 codes refined",
+        ]),
+    ],
+)  # fmt: skip
+def test_tune_tells_what_it_found(
+    kind: Any, recall: float | None, lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a search takes, and took before where the target was set."""
+    efforts = [Effort(0.99, 50000, 40, 250, 112, 300), Effort(0.95, 50000, 29, 181, 42, 50000)]
+    before, after = (Cost(kind, 50000, None if kind == "flat" else effort, 0.2, 0.3) for effort in efforts)
+    monkeypatch.setattr(Service, "tune", lambda self, kb, recall: Tuned(0.95, before, after))
+    asked = () if recall is None else ("--recall", str(recall))
+    done = CliRunner().invoke(app, ["tune", "plant", *asked, "--data-dir", str(tmp_path)])
+    first, *rest = lines
+    assert done.stdout.splitlines() == [
+        "recall target of plant: 0.95",
+        f"index: 50000 vectors, {first}",
+        *rest,
+    ]
+
+
 def test_list_and_show(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
     """Both name the knowledge base with its counts; show lists what was refused."""
     listed = json.loads(kb("list", "--json").stdout)["data"]
@@ -207,6 +267,8 @@ def test_list_and_show(kb: Run, ingested: subprocess.CompletedProcess[str]) -> N
         (("ingest", "no/such/folder", "--kb", "plant"), "does not exist", 1),
         (("show", "nowhere"), "there are: plant", 1),
         (("delete", "plant"), "say --yes", 1),
+        (("tune", "plant", "--recall", "1"), "recall must be 0.9 to 0.9999", 1),
+        (("tune", "nowhere"), "no knowledge base 'nowhere'", 1),
         (("eval", "no/such/folder"), "qrels.tsv is missing", 1),
         (("serve", "--host", "0.0.0.0"), "kb keys create", 1),
         (("keys", "delete", "key_1"), "no key 'key_1'", 1),

@@ -40,10 +40,14 @@ def show_knowledge_base(kb: str, service: Opened) -> Response:
 
 @routes.patch("/{kb}", **described(answers.KnowledgeBase, takes=KnowledgeBaseChange, errors=(404, 409, 422)))
 async def change_knowledge_base(kb: str, request: Request, service: Opened) -> Response:
-    """Rename or describe a knowledge base."""
+    """Rename or describe a knowledge base, or set its recall target."""
     change = await body(request, KnowledgeBaseChange)
     changed = await run_in_threadpool(
-        service.change_knowledge_base, kb, name=change.name, description=change.description
+        service.change_knowledge_base,
+        kb,
+        name=change.name,
+        description=change.description,
+        recall=change.recall,
     )
     return respond(answers.knowledge_base(changed))
 

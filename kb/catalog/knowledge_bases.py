@@ -11,8 +11,9 @@ from kb.catalog.receipts import issue
 from kb.catalog.schema import chunks, contents, knowledge_bases, models, vectors
 from kb.catalog.store import unused
 from kb.errors import AlreadyExists, InvalidInput, NotFound
-from kb.types import ChunkingPolicy, KnowledgeBase
+from kb.types import RECALL, ChunkingPolicy, KnowledgeBase
 
+LEAST_RECALL, MOST_RECALL = 0.9, 0.9999
 _MAX_NAME = 128
 
 
@@ -86,9 +87,20 @@ class KnowledgeBases:
             rows = connection.execute(query.order_by(knowledge_bases.c.name)).all()
         return [replace(_knowledge_base(row), documents=row.documents, chunks=row.chunks) for row in rows]
 
-    def change(self, kb_id: str, *, name: str | None = None, description: str | None = None) -> KnowledgeBase:
-        """Rename or describe anew; None leaves a field as it is."""
-        changed = {"name": None if name is None else _checked(name), "description": description}
+    def change(
+        self,
+        kb_id: str,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        recall: float | None = None,
+    ) -> KnowledgeBase:
+        """Rename, describe anew, or set the recall target; None leaves a field as it is."""
+        changed = {
+            "name": None if name is None else _checked(name),
+            "description": description,
+            "recall": None if recall is None else _checked_recall(recall),
+        }
         values = {key: value for key, value in changed.items() if value is not None}
         if values:
             try:
@@ -123,6 +135,7 @@ def _knowledge_base(row: Any) -> KnowledgeBase:
         created_at=row.created_at,
         building=row.building,
         previous=row.previous,
+        recall=RECALL if row.recall is None else row.recall,
     )
 
 
@@ -133,3 +146,13 @@ def _checked(name: str) -> str:
         message = f"a name is 1 to {_MAX_NAME} printable characters without '/', and does not begin with kb_"
         raise InvalidInput(message, param="name")
     return name
+
+
+def _checked_recall(recall: float) -> float:
+    if not LEAST_RECALL <= recall <= MOST_RECALL:
+        message = (
+            f"recall must be {LEAST_RECALL} to {MOST_RECALL}, the share of the best that a search finds; "
+            f"{RECALL} is the default, 0.999 misses a tenth of that for several times the work"
+        )
+        raise InvalidInput(message, param="recall")
+    return recall

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -48,6 +48,8 @@ knowledge_bases = Table(
     Column("chunk_size", Integer),
     Column("chunk_overlap", Integer, nullable=False),
     Column("created_at", String(32), nullable=False),
+    # NULL is the default, `kb.types.RECALL`.
+    Column("recall", Float),
 )
 
 # The models of a knowledge base beside the live one: `building`, and `previous`, which a rollback returns to.

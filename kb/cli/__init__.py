@@ -2,7 +2,7 @@
 
 import typer
 
-from kb.cli import documents, keys, models, search, serve, upkeep
+from kb.cli import documents, keys, models, search, serve, tune, upkeep
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
@@ -17,6 +17,7 @@ app.command("eval")(search.eval_)
 app.command()(models.reembed)
 app.command()(models.rollback)
 app.command()(models.forget)
+app.command()(tune.tune)
 app.command()(serve.serve)
 app.command()(upkeep.fsck)
 app.command()(upkeep.backup)

@@ -1,5 +1,6 @@
 """How much effort a base needs for its recall: found out on the base itself, not assumed."""
 
+import threading
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kb.index.policy import LEAST_REFINE, Effort, graph_refine, least_beam
+from kb.errors import Interrupted
+from kb.index.policy import Effort, graph_refine, least_beam, least_refine
 from kb.index.vectors import unit
 from kb.types import Vectors
 
@@ -25,23 +27,27 @@ _LADDER = [round(10 * 1.125**step) for step in range(52)]
 _OTHER = 0.4
 
 
-def calibrated(base: "Base", recall: float, before: Effort | None) -> Effort:
+def calibrated(base: "Base", recall: float, before: Effort | None, stopped: threading.Event) -> Effort:
     """The least effort with which questions to `base` find `recall` of their 10 and 100 best.
 
-    before: that of a base which has grown into this one.
+    before: that of a base which has grown into this one. Raises Interrupted soon after `stopped` is set.
     """
     if before is not None and before.recall == recall and len(base) <= _GROWTH * before.rows:
         return before
-    questions = _questions(base, max(_QUESTIONS.values()))
-    best = _best(base, questions, min(100, len(base)))
+    asked = questions(base, max(_QUESTIONS.values()))
+    best = _best(base, asked, min(100, len(base)))
     everything = np.ones(len(base), bool)
 
     def least(k: int, find: Callable[[Vectors, int], "Positions"]) -> int:
         def enough(effort: int) -> bool:
-            found = [find(question, effort) for question in some]
+            found = []
+            for question in some:
+                if stopped.is_set():
+                    raise Interrupted("the index was closed before its effort was found")
+                found.append(find(question, effort))
             return _recall(base, some, found, best[: len(some), :k]) >= recall
 
-        some = questions[: _QUESTIONS[k]]
+        some = asked[: _QUESTIONS[k]]
 
         # At the last step everything is looked at.
         ladder = [*(effort for effort in _LADDER if k <= effort < len(base)), len(base)]
@@ -50,20 +56,21 @@ def calibrated(base: "Base", recall: float, before: Effort | None) -> Effort:
     def by_codes(question: Vectors, count: int) -> "Positions":
         return base.scan(question, min(count, len(base)), everything, len(base))
 
-    refine = {k: max(least(k, by_codes), LEAST_REFINE[k]) for k in (10, 100)}
+    refine = {k: max(least(k, by_codes), least_refine(k, recall)) for k in (10, 100)}
     if not base.has_graph:
         return Effort(recall, len(base), refine[10], refine[100])
     beam = {
         k: max(
             least(k, lambda question, width, k=k: base.walk(question, width)[: graph_refine(k)]),  # type: ignore[misc]
-            least_beam(k, len(base)),
+            least_beam(k, len(base), recall),
         )
         for k in (10, 100)
     }
     return Effort(recall, len(base), refine[10], refine[100], beam[10], beam[100])
 
 
-def _questions(base: "Base", most: int) -> Vectors:
+def questions(base: "Base", most: int) -> Vectors:
+    """Questions made of the base's own vectors, at most so many, unit length, shape (n, dim)."""
     random = np.random.default_rng(0)
     live = np.flatnonzero(base.ids >= 0)
     count = min(most, len(live))

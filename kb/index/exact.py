@@ -22,6 +22,10 @@ class ExactIndex:
     def wants_checkpoint(self) -> bool:
         return False
 
+    @property
+    def recall(self) -> float | None:
+        return None
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -58,6 +62,9 @@ class ExactIndex:
 
     def checkpoint(self) -> None:
         """Nothing to keep."""
+
+    def tune(self, *, wait: bool = False) -> None:
+        """Exact at any target."""
 
     def adopt(self) -> None:
         """Nobody else has it."""

@@ -9,6 +9,7 @@ at open. A compaction writes the next base beside this one while searches and ch
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from filelock import FileLock, Timeout
 from kb.errors import DimensionMismatch, IndexCorrupt
 from kb.index.compact import next_rows
 from kb.index.manifest import check_files, digest, mismatch, read_manifest, sync, write_manifest
-from kb.index.policy import RECALL, Effort
-from kb.index.segment import SUFFIXES, Base, Mask, Positions, write
+from kb.index.policy import Effort
+from kb.index.segment import SUFFIXES, Base, Mask, Positions, effort_for, write
+from kb.index.tune import Cost, cost
 from kb.index.vectors import products, unit
-from kb.types import Allowed, Ids, Neighbours, StoredVectors, Vectors, positions
+from kb.types import RECALL, Allowed, Ids, Neighbours, StoredVectors, Vectors, positions
 
 _MANIFEST = "MANIFEST.json"
 _LOCK = "checkpoint.lock"
@@ -94,6 +96,11 @@ class _Places:
         return allow.mask[self.at] & self.known
 
 
+def default_recall() -> float:
+    """The target where nobody set another."""
+    return RECALL
+
+
 def damage(folder: Path) -> str | None:
     """What is wrong with the files of a checkpoint; None where all is well, or none was written yet."""
     if not (folder / _MANIFEST).exists():
@@ -113,12 +120,15 @@ def discard(folder: Path) -> None:
 class FaissIndex:
     """A `VectorIndex` over one folder, for vectors of one embedder.
 
-    recall: the share of the best that an approximate search must find. Opening maps the last checkpoint,
-    or starts empty at seq 0 where there is none, or where it is damaged or of another embedder; the feed
-    then brings it up to date.
+    recall: tells the share of the best that an approximate search must find; asked whenever an effort is
+    found out or taken over, for another process may have set it. Opening maps the last checkpoint, or starts
+    empty at seq 0 where there is none, or where it is damaged or of another embedder; the feed then brings
+    it up to date.
     """
 
-    def __init__(self, folder: Path, *, fingerprint: str, dim: int, recall: float = RECALL) -> None:
+    def __init__(
+        self, folder: Path, *, fingerprint: str, dim: int, recall: Callable[[], float] = default_recall
+    ) -> None:
         self._folder = folder
         self._fingerprint = fingerprint
         self._dim = dim
@@ -145,6 +155,16 @@ class FaissIndex:
     @property
     def wants_checkpoint(self) -> bool:
         return self._state.changed > max(_SMALL_TAIL, len(self._state.base_ids) // 16)
+
+    @property
+    def recall(self) -> float | None:
+        base = self._state.base
+        return None if base is None or base.effort is None else base.effort.recall
+
+    def cost(self) -> Cost | None:
+        """What a search of the base costs; None where none is written, or nothing is in it."""
+        base = self._state.base
+        return None if base is None or not (base.ids >= 0).any() else cost(base)
 
     def __len__(self) -> int:
         state = self._state
@@ -213,7 +233,19 @@ class FaissIndex:
                 state = self._state
                 if state.changed or not self._is_written(state.seq):
                     self._write(state)
+                else:
+                    self._aim()
         except Timeout:
+            return
+
+    def tune(self, *, wait: bool = False) -> None:
+        if self.recall is None:
+            return
+        try:
+            with FileLock(self._folder / _LOCK, timeout=-1 if wait else 0):
+                self._take_over()
+                self._aim()
+        except (Timeout, FileNotFoundError):
             return
 
     def adopt(self) -> None:
@@ -228,9 +260,36 @@ class FaissIndex:
 
     def _take_over(self) -> None:
         with suppress(FileNotFoundError, IndexCorrupt):
-            base = self._state.base
-            if base is None or self._manifest()["name"] != base.name:
+            base, manifest = self._state.base, self._manifest()
+            if base is None or manifest["name"] != base.name:
                 self._switch(self._open())
+            elif manifest["effort"] is not None:
+                effort = Effort.read(manifest["effort"])
+                # One of another target is left: whoever wrote it did not know of this one yet.
+                if effort.recall == self._recall():
+                    self._search_with(effort)
+
+    def _aim(self) -> None:
+        """Find the base's effort anew where it is that of another target; its files stay as they are.
+
+        A crash leaves the old effort in the manifest, which the next search of any process then mends.
+        """
+        base, recall = self._state.base, self._recall()
+        if base is None or base.effort is None or base.effort.recall == recall:
+            return
+        effort = effort_for(base, recall, None, self._stopped)
+        # Kept in memory first: where the disk refuses the manifest, this process need not try again.
+        self._search_with(effort)
+        with suppress(FileNotFoundError, IndexCorrupt):
+            manifest = self._manifest()
+            if manifest["name"] == base.name:
+                write_manifest(self._folder / _MANIFEST, {**manifest, "effort": effort.stored()})
+
+    def _search_with(self, effort: Effort) -> None:
+        with self._changing:
+            base = self._state.base
+            if base is not None and base.effort != effort:
+                self._state = replace(self._state, base=base.at(effort))
 
     def _write(self, state: _State) -> None:
         name = uuid4().hex

@@ -15,9 +15,11 @@ graphs", 2016.
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +38,15 @@ from kb.index.policy import (
 from kb.index.vectors import products, unit
 from kb.types import Ids, StoredVectors, Vectors
 
+Kind = Literal["flat", "codes", "graph"]
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 
 SUFFIXES = (".ids", ".rows", ".flat", ".codes", ".graph")
 # Rows handled at once while building: 6 MB of float32, and two seconds of a graph before a stop is heeded.
 _AT_ONCE = 4096
+# What is done in the background leaves half of the cores to the searches beside it.
+_HALF = max(1, (os.cpu_count() or 2) // 2)
 # Bits a dimension of a code, and of the query it is compared with.
 _CODE_BITS, _QUERY_BITS = 2, 4
 
@@ -73,6 +78,19 @@ class Base:
     def has_graph(self) -> bool:
         """Whether a graph was built."""
         return self._graph is not None
+
+    @property
+    def kind(self) -> Kind:
+        """What it is searched by: scanned exactly, by its codes, or by them and the graph."""
+        if self._flat is not None:
+            return "flat"
+        return "graph" if self.has_graph else "codes"
+
+    def at(self, effort: Effort) -> Self:
+        """The same base, its files shared, searched with another effort."""
+        other = copy(self)
+        other.effort = effort
+        return other
 
     def search(self, vector: Vectors, k: int, keep: Mask) -> tuple[Positions, Vectors, bool]:
         """Rows and scores of the best k that are kept, with others and in no order; whether they are exact.
@@ -119,7 +137,10 @@ class Base:
         picking = _picking(keep, kept)
         if picking is not None:
             parameters.sel = picking.sel
-        rows = self._codes.search(vector[None], count, params=parameters)[1][0]
+        # A team of threads would be started for one question; on a busy machine its members wait for each
+        # other twenty times as long as the scan takes.
+        with _threads(1):
+            rows = self._codes.search(vector[None], count, params=parameters)[1][0]
         return np.asarray(rows[rows >= 0])
 
     def score(self, vector: Vectors, rows: Positions) -> Vectors:
@@ -194,12 +215,13 @@ def write(
     dim: int,
     *,
     grown: Base | None,
-    recall: float,
+    recall: Callable[[], float],
     stopped: threading.Event,
 ) -> tuple[list[Path], Effort | None]:
     """Write a base of some rows; returns its files, not yet synced, and its effort.
 
     grown: an earlier base whose rows are the first of these, in the same places; its graph is added to.
+    recall: the target, asked when the files are made: that may take minutes.
     Raises Interrupted soon after `stopped` is set.
     """
     import faiss
@@ -216,10 +238,7 @@ def write(
         _add(flat, rows, 0, total, stopped)
         _save(flat, files[".flat"])
         return [files[".ids"], files[".rows"], files[".flat"]], None
-    # A compaction leaves half of the cores to the searches beside it.
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-    try:
+    with _threads(_HALF):
         codes = faiss.IndexRaBitQ(dim, faiss.METRIC_INNER_PRODUCT, _CODE_BITS)
         codes.train(unit(rows.take(np.arange(0, total, max(1, total // _AT_ONCE)))))
         _add(codes, rows, 0, total, stopped)
@@ -234,9 +253,27 @@ def write(
             _add(graph, rows, first, total, stopped)
             _save(graph, files[".graph"])
             made.append(files[".graph"])
+    before = None if grown is None else grown.effort
+    return made, effort_for(Base(folder, name, dim, None), recall(), before, stopped)
+
+
+def effort_for(base: Base, recall: float, before: Effort | None, stopped: threading.Event) -> Effort:
+    """As `calibrated`, with half of the cores."""
+    with _threads(_HALF):
+        return calibrated(base, recall, before, stopped)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """FAISS, called from this thread, uses so many."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
     finally:
         faiss.omp_set_num_threads(before)
-    return made, calibrated(Base(folder, name, dim, None), recall, None if grown is None else grown.effort)
 
 
 def _new_graph(dim: int) -> Any:

@@ -3,10 +3,11 @@
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kb.catalog.feed import Feed
-from kb.errors import Interrupted, storage
+from kb.errors import Interrupted, NotFound, StorageFailed, storage
 from kb.protocols import LexicalIndex, VectorIndex
 from kb.search.columns import AttributeColumns
 from kb.types import KnowledgeBase
@@ -64,8 +65,13 @@ class LiveIndexes:
                     self.vectors.apply(step.seq, step.add, step.vectors, step.remove)
                 if step.seq > self.lexical.seq:
                     self.lexical.apply(step.seq, step.add, step.passages, step.remove)
-        if self.vectors.wants_checkpoint and self._checkpointing.acquire(blocking=False):
-            self._later(self._checkpoint)
+        if self.vectors.wants_checkpoint:
+            self._soon(self._checkpoint)
+
+    def aim(self, recall: float) -> None:
+        """Come to a recall target in the background, where the vectors are searched at another one."""
+        if self.vectors.recall not in (None, recall):
+            self._soon(self.vectors.tune)
 
     def settle(self) -> None:
         """Wait until no checkpoint is under way."""
@@ -73,13 +79,24 @@ class LiveIndexes:
             return
 
     def _checkpoint(self) -> None:
+        self.vectors.adopt()
+        if self.vectors.wants_checkpoint:
+            self.vectors.checkpoint()
+
+    def _soon(self, work: Callable[[], None]) -> None:
+        """In the background, unless something is at work there already."""
+        if self._checkpointing.acquire(blocking=False):
+            self._later(partial(self._write, work))
+
+    def _write(self, work: Callable[[], None]) -> None:
         try:
-            self.vectors.adopt()
-            if self.vectors.wants_checkpoint:
-                self.vectors.checkpoint()
+            with storage():
+                work()
+        except NotFound:
+            log.info("%s was deleted while its index was written", self._kb.name)
         except Interrupted:
             log.info("the index of %s is written at the next start", self._kb.name)
-        except OSError as error:
+        except (OSError, StorageFailed) as error:
             # A full disk, say: everything is in the catalog and in memory, and the next change tries again.
             log.error("the index of %s could not be written: %s", self._kb.name, error)
         finally:

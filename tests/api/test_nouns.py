@@ -23,6 +23,17 @@ def test_a_knowledge_base_lives_and_dies(client: TestClient) -> None:
     assert client.get(KB).json() == {"data": []}
 
 
+def test_a_recall_target_is_set_and_bounded(client: TestClient) -> None:
+    """It is told with the knowledge base; null leaves it, and out of bounds it is a fault of its field."""
+    assert client.post(KB, json={"name": "a"}).json()["recall"] == 0.99
+    assert client.patch(f"{KB}/a", json={"recall": 0.999}).json()["recall"] == 0.999
+    assert client.patch(f"{KB}/a", json={"recall": None, "description": "d"}).json()["recall"] == 0.999
+    for bad in (0.89, 0.99999, 1, "high"):
+        refused = client.patch(f"{KB}/a", json={"recall": bad})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "recall")
+    assert client.get(f"{KB}/a").json()["recall"] == 0.999
+
+
 def test_a_chunk_size_of_null_keeps_documents_whole(client: TestClient) -> None:
     """Left out it is the default, which is a number."""
     assert client.post(KB, json={"name": "whole", "chunk_size": None}).json()["chunk_size"] is None

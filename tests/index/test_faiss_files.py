@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,37 @@ def test_a_crash_at_any_step_leaves_the_old_state_or_the_new(
         *["unlink"] * len(suffixes),
     ]
     assert seen == {7, 8}
+
+
+_TASKS = """
+import os, sys, threading
+from pathlib import Path
+import numpy as np
+from kb.index import segment
+from kb.index.faiss_index import FaissIndex
+segment.FLAT_UNTIL = 0
+index = FaissIndex(Path(sys.argv[1]), fingerprint="f", dim=8)
+rows = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float16)
+index.apply(1, np.arange(3000, dtype=np.int64), rows, np.empty(0, np.int64))
+index.checkpoint()
+base = index._state.base
+question = base.vectors(np.array([0]))[0]
+def ask():
+    before = len(os.listdir("/proc/self/task"))
+    base.scan(question, 40, np.ones(3000, bool), 3000)
+    base.scan(question, 40, np.arange(3000) % 2 == 0, 1500)
+    print(len(os.listdir("/proc/self/task")) - before)
+thread = threading.Thread(target=ask)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_one_question_starts_no_threads(tmp_path: Path) -> None:
+    """They would wait for each other on cores that others are using."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TASKS, str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "4"}, check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert int(done.stdout) == 0
