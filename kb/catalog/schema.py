@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -135,6 +135,8 @@ vectors = Table(
     Column("fingerprint", String(64), primary_key=True),
     Column("text_hash", LargeBinary(16), primary_key=True),
     Column("vector", LargeBinary, nullable=False),
+    # CRC-32 of the bytes: any text tells its own damage by its hash, a vector by nothing else.
+    Column("checksum", BigInteger),
 )
 
 # One row per attribute of a content; exactly one of text, number and flag is set.

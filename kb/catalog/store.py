@@ -1,5 +1,6 @@
 """Documents as they are written: each visible whole, in one transaction, with its numbered change."""
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -71,6 +72,11 @@ def text_hash(text: str) -> bytes:
 def pack_vectors(rows: Vectors) -> list[bytes]:
     """Vectors as they are stored: float16, little-endian."""
     return [row.tobytes() for row in rows.astype("<f2")]
+
+
+def checksum(stored: bytes) -> int:
+    """CRC-32 of a stored vector."""
+    return zlib.crc32(stored)
 
 
 def stored_rows(stored: Sequence[bytes], dim: int) -> StoredVectors:
@@ -323,7 +329,15 @@ def add_vectors(connection: Connection, fingerprint: str, made: Mapping[bytes, b
     """Store those of some vectors that are not there yet."""
     new = made.keys() - _stored(connection, fingerprint, made)
     if new:
-        rows = [{"fingerprint": fingerprint, "text_hash": name, "vector": made[name]} for name in new]
+        rows = [
+            {
+                "fingerprint": fingerprint,
+                "text_hash": name,
+                "vector": made[name],
+                "checksum": checksum(made[name]),
+            }
+            for name in new
+        ]
         connection.execute(insert(vectors), rows)
 
 

@@ -21,11 +21,8 @@ from kb.catalog.schema import (
     vectors,
     versions,
 )
-from kb.catalog.store import text_hash, unused
+from kb.catalog.store import checksum, text_hash, unused
 from kb.types import KnowledgeBase
-
-# Stored vectors are of unit length but for their rounding to float16.
-_NORM_ERROR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +116,7 @@ def _chunks(connection: Connection, kb: KnowledgeBase) -> Iterator[Finding]:
             contents.c.version_id.label("visible"),
             contents.c.kb_id.label("home"),
             vectors.c.vector,
+            vectors.c.checksum,
         )
         .outerjoin(contents, contents.c.id == chunks.c.content_id)
         .outerjoin(
@@ -148,8 +146,8 @@ def _wrong(row: Any, text: str, kb: KnowledgeBase) -> Iterator[tuple[str, str]]:
         yield "vector_missing", "it has no vector"
     elif len(row.vector) != 2 * kb.dim:
         yield "vector_broken", f"its vector has {len(row.vector)} bytes, not {2 * kb.dim}"
-    elif not abs(np.linalg.norm(np.frombuffer(row.vector, "<f2").astype(np.float32)) - 1) < _NORM_ERROR:
-        yield "vector_length", "its vector is not of unit length"
+    elif checksum(row.vector) != row.checksum:
+        yield "vector_damaged", "its vector is not the one that was stored"
 
 
 def _attributes(connection: Connection, kb: KnowledgeBase) -> Iterator[Finding]:

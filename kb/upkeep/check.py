@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, select
 
 from kb.catalog import Catalog
 from kb.catalog.schema import chunks, vectors
-from kb.catalog.store import unpack_vectors, unused
+from kb.catalog.store import checksum, unpack_vectors, unused
 from kb.search.live import LiveIndexes
 from kb.types import Ids, KnowledgeBase
 from kb.upkeep.catalog import Finding, catalog_findings
@@ -155,14 +155,15 @@ def _differing(catalog: Catalog, live: LiveIndexes, kb: KnowledgeBase, ids: Ids)
     count = 0
     for at in range(0, len(ids), _AT_ONCE):
         query = (
-            select(chunks.c.id, vectors.c.vector)
+            select(chunks.c.id, vectors.c.vector, vectors.c.checksum)
             .join(vectors, vectors.c.text_hash == chunks.c.text_hash)
             .where(vectors.c.fingerprint == kb.fingerprint, chunks.c.kb_id == kb.id)
             .where(chunks.c.id.between(int(ids[at]), int(ids[min(at + _AT_ONCE, len(ids)) - 1])))
             .order_by(chunks.c.id)
         )
         with catalog.database.read() as connection:
-            rows = connection.execute(query).all()
+            # Of one that is damaged the index may hold the only whole copy.
+            rows = [row for row in connection.execute(query) if checksum(row.vector) == row.checksum]
         stored = unpack_vectors([row.vector for row in rows], kb.dim)
         some = np.array([row.id for row in rows], np.int64)
         scores = np.stack([live.vectors.score(probe, some) for probe in probes], axis=1)

@@ -82,6 +82,28 @@ def test_versions_of_older_databases_get_their_language(url: str) -> None:
     assert found == [("ver1", None), ("ver2", "de")]
 
 
+def test_vectors_of_older_databases_get_their_checksum(url: str) -> None:
+    """Taken to be whole as they are found."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(kb.catalog.__file__).parent / "migrations"))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        rows = [("m", b"a", b"123456789"), ("m", b"b", b""), ("n", b"a", b"123456789")]
+        connection.exec_driver_sql("INSERT INTO vectors VALUES (?, ?, ?)", rows)
+    engine.dispose()
+    database = Database(url)
+    with database.read() as connection:
+        found = connection.exec_driver_sql("SELECT checksum FROM vectors ORDER BY 1").scalars().all()
+    database.close()
+    # The check value of CRC-32.
+    assert found == [0, 0xCBF43926, 0xCBF43926]
+
+
 def test_opening_again_changes_nothing(shelf: Any, url: str) -> None:
     """A database of the current revision is opened as it is."""
     shelf.put(shelf.version("a", "one\ntwo"))

@@ -189,7 +189,7 @@ def test_vectors_stored_ahead_are_used(shelf: Any) -> None:
         "words-1", {name: b"\0" * len(vector) for name, vector in vectors.items()}
     )
     shelf.catalog.store.commit(shelf.kb.id, shelf.source, "words-1", [version], {})
-    assert {(name, vector) for _, name, vector in shelf.rows("vectors")} == set(vectors.items())
+    assert {(name, vector) for _, name, vector, _ in shelf.rows("vectors")} == set(vectors.items())
 
 
 def test_a_commit_into_a_deleted_knowledge_base_is_refused(shelf: Any) -> None:

@@ -76,7 +76,7 @@ def test_a_flipped_byte_in_an_index_is_found_and_repaired(words: Any, shelf: Any
 def test_a_missing_lexical_index_and_orphans_are_repaired(words: Any, shelf: Any) -> None:
     """Both are derived."""
     shutil.rmtree(words.settings.indexes_dir / shelf.kb.id / "lexical")
-    spoil(words, "INSERT INTO vectors VALUES ('words-1', x'00', x'00')")
+    spoil(words, "INSERT INTO vectors VALUES ('words-1', x'00', x'00', 0)")
     assert kinds(words, repair=True) == (["orphan_vectors", "index_damaged"], [])
 
 
@@ -103,11 +103,16 @@ def test_an_index_that_differs_from_the_catalog_is_rebuilt(words: Any, shelf: An
         assert {hit.uri for hit in words.search("pump", [shelf.kb.id]).hits} == {"a", "b", "c"}
 
 
-def test_a_stored_vector_that_is_none_is_found(words: Any, shelf: Any) -> None:
-    """The index had the right one; rebuilt from the catalog it has what stands there."""
+def test_a_single_bit_of_a_stored_vector_is_found(words: Any, shelf: Any) -> None:
+    """And the index, which may hold the only whole copy, is not brought level with it."""
     one = "(SELECT text_hash FROM chunks WHERE id = 1)"
-    spoil(words, f"UPDATE vectors SET vector = zeroblob(length(vector)) WHERE text_hash = {one}")
-    assert kinds(words, repair=True) == (["vector_length", "index_vectors"], ["vector_length"])
+    with words.catalog.database.read() as connection:
+        stored = connection.exec_driver_sql(
+            f"SELECT vector FROM vectors WHERE text_hash = {one}"
+        ).scalar_one()
+    flipped = bytes([stored[0] ^ 1]) + stored[1:]
+    spoil(words, f"UPDATE vectors SET vector = x'{flipped.hex()}' WHERE text_hash = {one}")
+    assert kinds(words, repair=True) == (["vector_damaged"], ["vector_damaged"])
 
 
 def test_indexes_of_a_knowledge_base_that_is_gone_are_removed(words: Any, shelf: Any) -> None:
