@@ -11,7 +11,7 @@ from kb.protocols import Reranker
 from kb.search.clock import Clock
 from kb.search.expand import expanded
 from kb.search.live import LiveIndexes
-from kb.search.ranking import Candidates, Ranking, best_of, ranked
+from kb.search.ranking import Candidates, Ranking, best_of, looks, ranked
 from kb.search.rerank import Rerank, Reranking
 from kb.search.shape import Chosen, Shape, by_document, check_shape, choose
 from kb.types import (
@@ -31,9 +31,10 @@ from kb.types import (
 MAX_QUERIES = 16
 MAX_QUERY = 8192
 _MODES = ("hybrid", "dense", "lexical")
-# Candidates of each part; from 20 to 1,000 the quality moves by less than 0.01.
+# Candidates of each part at the first look, over which hybrid scores are standardised. From 50 to 500 no
+# collection's nDCG@10 moves by 0.01 (benchmarks/README.md, "How many candidates").
 _DEPTH = 100
-# Where these are too few, as many times more are asked for, until there are no more.
+# Where these are too few, as many times more are looked at, until there are no more.
 _DEEPER = 4
 # A document replaced between the index and the catalog read costs its hits; then the search is repeated.
 _ATTEMPTS = 3
@@ -91,10 +92,11 @@ class SearchCore:
 
         `score` is the inner product (dense), BM25 (lexical) or the sum of both standard scores (hybrid),
         raised where its document has more that fits; that says how far a hit stands out among the
-        candidates and means nothing across queries. dense_weight: as in `fuse`, for hybrid. Of several
-        queries each chunk is ranked by the one that it answers best. explain: hits tell their ranks. Fewer
-        than `shape.top_k` come back only when fewer match, or when widened hits become one. Raises
-        InvalidInput, naming the argument.
+        candidates of the first look and means nothing across queries. The first hits and their scores are
+        the same however many are asked for, but for what an index that is not exact misses. dense_weight: as
+        in `fuse`, for hybrid. Of several queries each chunk is ranked by the one that it answers best.
+        explain: hits tell their ranks. Fewer than `shape.top_k` come back only when fewer match, or when
+        widened hits become one. Raises InvalidInput, naming the argument.
 
         rerank: put the best `rerank.depth` of all knowledge bases together into a cross-encoder's order,
         equal ones as they were; those behind them stay. It changes the order that the shape is taken from and
@@ -157,6 +159,11 @@ class SearchCore:
         # One part alone needs no more than it returns or reranks, unless a shape leaves some of them out.
         wanted = shape.top_k if stage is None else max(shape.top_k, stage.depth)
         depth = wanted if mode == "dense" else max(_DEPTH, wanted)
+        if mode == "hybrid":
+            # A whole look, so that what is found in it does not depend on top_k.
+            depth = _DEPTH
+            while depth < wanted:
+                depth *= _DEEPER
         while True:
             rankings = []
             for query, vector in zip(queries, vectors, strict=True):
@@ -212,13 +219,13 @@ def _candidates(
 ) -> Candidates:
     """The `depth` best of each part that the mode asks, scored by both parts in hybrid mode."""
     live, allow = scope.live, scope.allow
-    none = np.empty(0, np.float32)
+    none, no_ids = np.empty(0, np.float32), np.empty(0, np.int64)
     if vector is None:
         lexical = live.lexical.search(query, depth, allow=allow)
         clock.lap("lexical")
         own = {"lexical": lexical.ids}
         complete = len(lexical.ids) < depth
-        return Candidates(lexical.ids, none, lexical.scores, lexical.ids, own, complete, lexical.exact)
+        return Candidates(lexical.ids, none, lexical.scores, no_ids, no_ids, own, complete, lexical.exact)
     # What a query quotes must stand in every hit, also in those that the dense part finds.
     held = live.lexical.narrow(query, allow) if mode == "hybrid" else allow
     dense = live.vectors.search(vector, depth, allow=held)
@@ -226,7 +233,7 @@ def _candidates(
     complete = len(dense.ids) < depth
     if mode == "dense":
         own = {"dense": dense.ids}
-        return Candidates(dense.ids, dense.scores, none, dense.ids, own, complete, dense.exact)
+        return Candidates(dense.ids, dense.scores, none, no_ids, no_ids, own, complete, dense.exact)
     lexical = live.lexical.search(query, depth, allow=allow)
     ids = np.union1d(dense.ids, lexical.ids)
     scores = _scored(ids, dense, lambda missing: live.vectors.score(vector, missing))
@@ -236,7 +243,8 @@ def _candidates(
     clock.lap("lexical")
     own = {"dense": dense.ids, "lexical": lexical.ids}
     documents = live.columns.documents(ids)
-    return Candidates(ids, scores, lexical_scores, documents, own, complete, dense.exact)
+    look = looks(ids, own, _DEPTH, _DEEPER)
+    return Candidates(ids, scores, lexical_scores, documents, look, own, complete, dense.exact)
 
 
 def _scored(ids: Ids, found: Neighbours, score: Callable[[Ids], Vectors]) -> Vectors:

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kb.search.fuse import fuse, support
-from kb.types import Ids, Mode, Vectors
+from kb.search.fuse import behind, fuse, support
+from kb.types import Ids, Mode, Vectors, positions
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """Scored chunks of one knowledge base; arrays of one length. A part not asked for is empty.
 
-    documents: the document of each, by a number. own: by part, those that the part's own index found; the
+    documents: the document of each, by a number. look: that found each, as `looks` has it. Both are empty
+    where no scores are to be fused. own: by part, those that the part's own index found, best first; the
     others were scored along. complete: whether nothing else could match.
     """
 
@@ -21,6 +22,7 @@ class Candidates:
     dense: Vectors
     lexical: Vectors
     documents: Ids
+    look: Ids
     own: Mapping[str, Ids]
     complete: bool
     exact: bool
@@ -45,6 +47,24 @@ class Ranking:
     exact: bool
 
 
+def looks(ids: Ids, own: Mapping[str, Ids], depth: int, deeper: int) -> Ids:
+    """The look that found each candidate, shape (n,): 0 for those among the `depth` best of a part, 1 for
+    those among `deeper` times as many, and so on.
+
+    ids: ascending. own: as in `Candidates`, best first.
+    """
+    place = np.full(len(ids), max(map(len, own.values())), np.int64)
+    for part in own.values():
+        at = positions(part, ids)
+        there = np.flatnonzero(at >= 0)
+        place[at[there]] = np.minimum(place[at[there]], there)
+    look = np.zeros(len(ids), np.int64)
+    while (later := place >= depth).any():
+        look += later
+        depth *= deeper
+    return look
+
+
 def ranked(found: Sequence[Candidates], mode: Mode, dense_weight: float, *, explain: bool = False) -> Ranking:
     """The candidates of some knowledge bases for one query, in one order."""
     ids = np.concatenate([one.ids for one in found])
@@ -57,7 +77,10 @@ def ranked(found: Sequence[Candidates], mode: Mode, dense_weight: float, *, expl
     )
     scores = parts.get(mode)
     if scores is None:
-        scores = support(fuse(dense, lexical, dense_weight), np.concatenate([one.documents for one in found]))
+        look = np.concatenate([one.look for one in found])
+        documents = np.concatenate([one.documents for one in found])
+        first = look == 0
+        scores = behind(support(fuse(dense, lexical, first, dense_weight), documents, first), look)
     order = np.lexsort((ids, -scores))
     ranks = {}
     if explain:
@@ -71,7 +94,7 @@ def ranked(found: Sequence[Candidates], mode: Mode, dense_weight: float, *, expl
         ranks,
         None,
         all(one.complete for one in found),
-        _floor(found, mode),
+        _floor(found, scores, mode),
         all(one.exact for one in found),
     )
 
@@ -112,9 +135,9 @@ def _places(ids: Ids, scores: Vectors, found: Sequence[Candidates], part: str) -
     return np.where(np.isin(ids, own), places, 0)
 
 
-def _floor(found: Sequence[Candidates], mode: Mode) -> float:
-    """Of fused scores nothing is known: what is not a candidate was not scored."""
+def _floor(found: Sequence[Candidates], scores: Vectors, mode: Mode) -> float:
+    """What a deeper look finds comes behind all that is here, where scores are fused."""
     if mode == "hybrid":
-        return -np.inf
+        return -np.inf if all(one.complete for one in found) else float(scores.min(initial=np.inf))
     unseen = [float(getattr(one, mode)[-1]) for one in found if not one.complete]
     return max(unseen, default=-np.inf)

@@ -96,10 +96,11 @@ def test_hybrid_search_is_the_fusion_of_both_over_their_union(words: Any, shelf:
     fused = fuse(
         np.array([dense[number] for number in union], np.float32),
         np.array([lexical.get(number, 0.0) for number in union], np.float32),
+        everything := np.ones(len(union), bool),
     )
     owner = dict(shelf.rows("chunks", "id, content_id"))
     numbers = {content_id: number for number, content_id in enumerate(sorted(set(owner.values())))}
-    scores = support(fused, np.array([numbers[owner[number]] for number in union], np.int64))
+    scores = support(fused, np.array([numbers[owner[number]] for number in union], np.int64), everything)
     hits = words.search(query, ["shelf"], top_k=100).hits
     assert_same(hits, dict(zip(union, scores.tolist(), strict=True)), 100)
     for hit in hits:

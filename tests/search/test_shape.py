@@ -53,12 +53,38 @@ def ids(hits: Any) -> list[int]:
     return [hit.chunk_id for hit in hits]
 
 
+@settings(max_examples=25)
+@given(
+    corpus=CORPUS,
+    other=CORPUS,
+    top_k=st.integers(1, 40),
+    queries=st.lists(LINES, min_size=1, max_size=2, unique=True),
+    mode=st.sampled_from(["hybrid", "dense", "lexical"]),
+)
+def test_the_first_hits_do_not_depend_on_how_many_are_asked_for(
+    words: Any,
+    shelf: Any,
+    shallow: None,
+    corpus: list[str],
+    other: list[str],
+    top_k: int,
+    queries: list[str],
+    mode: Any,
+) -> None:
+    """The top_k best of 1,000 are the top_k best, with the same scores; of several bases and queries too."""
+    kbs = [fill(shelf, corpus).id, fill(shelf, other).id]
+    few = words.search(queries, kbs, top_k=top_k, mode=mode).hits
+    many = words.search(queries, kbs, top_k=1000, mode=mode).hits
+    assert ids(few) == ids(many[:top_k])
+    np.testing.assert_allclose([hit.score for hit in few], [hit.score for hit in many[:top_k]], atol=1e-5)
+
+
 @settings(max_examples=15)
 @given(
     corpus=CORPUS,
     most=st.integers(1, 3),
     top_k=st.integers(1, 12),
-    mode=st.sampled_from(["dense", "lexical"]),
+    mode=st.sampled_from(["hybrid", "dense", "lexical"]),
 )
 def test_max_per_document_is_brute_force(
     words: Any, shelf: Any, shallow: None, corpus: list[str], most: int, top_k: int, mode: Any
@@ -96,7 +122,7 @@ def test_several_knowledge_bases_are_one_ranking_down_to_the_last_place(
 
 
 @settings(max_examples=15)
-@given(corpus=CORPUS, top_k=st.integers(1, 12), mode=st.sampled_from(["dense", "lexical"]))
+@given(corpus=CORPUS, top_k=st.integers(1, 12), mode=st.sampled_from(["hybrid", "dense", "lexical"]))
 def test_duplicates_come_once_and_are_named(
     words: Any, shelf: Any, shallow: None, corpus: list[str], top_k: int, mode: Any
 ) -> None:
@@ -151,7 +177,7 @@ def test_a_duplicate_takes_no_place_of_its_document(words: Any, shelf: Any) -> N
     corpus=CORPUS,
     most=st.none() | st.integers(1, 3),
     top_k=st.integers(1, 8),
-    mode=st.sampled_from(["dense", "lexical"]),
+    mode=st.sampled_from(["hybrid", "dense", "lexical"]),
 )
 def test_documents_come_in_order_of_their_best_hit(
     words: Any, shelf: Any, shallow: None, corpus: list[str], most: int | None, top_k: int, mode: Any
