@@ -36,7 +36,7 @@ def brute_force(shelf: Any, query: str, kb_id: str | None = None) -> dict[int, f
     """Inner products of all chunks, from the catalog alone."""
     from kb.catalog.store import unpack_vectors
 
-    vectors = {text_hash: vector for _, text_hash, vector in shelf.rows("vectors")}
+    vectors = dict(shelf.rows("vectors", "text_hash, vector"))
     question = shelf.embedder.bags([query])[0]
     return {
         number: float(unpack_vectors([vectors[text_hash]], shelf.kb.dim)[0] @ question)

@@ -100,7 +100,7 @@ def test_scores_and_ranks_are_brute_force(
 
     monkeypatch.setattr(core, "_DEPTH", 3)
     kb = fill(shelf, corpus)
-    vectors = {text_hash: vector for _, text_hash, vector in shelf.rows("vectors")}
+    vectors = dict(shelf.rows("vectors", "text_hash, vector"))
     numbers = {content.id: content.attributes["number"] for content in words.documents(kb.id)}
     limit = asked["where"].value if asked.get("where") else 99
     dense = {
