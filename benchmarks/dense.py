@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,19 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, default=SHARED / "vectors-100k.i8.npy")
     parser.add_argument("--queries", type=Path, default=SHARED / "query-vectors.i8.npy")
     parser.add_argument("--count", type=int, default=300, help="queries")
-    parser.add_argument("--only-ours", action="store_true", help="leave out the other kinds")
+    parser.add_argument(
+        "--beside",
+        nargs="*",
+        default=["scan", "IVF", "HNSW"],
+        help="the other kinds, by how their names begin",
+    )
+    parser.add_argument("--keep", type=Path, help="our index, kept between runs of one size")
     arguments = parser.parse_args()
     questions = unit(np.load(arguments.queries))[: arguments.count]
     results = []
     for size in arguments.sizes:
         stored = grown(unit(np.load(arguments.vectors)), size)
-        results.append(measured(stored, questions, others=not arguments.only_ours))
+        results.append(measured(stored, questions, arguments.beside, arguments.keep))
     out = HERE / "results" / f"dense-{'-'.join(str(size) for size in arguments.sizes)}.json"
     out.write_text(json.dumps({**machine(), "sizes": results}, indent=2) + "\n", encoding="utf-8")
     plot(results[-1], out.with_suffix(".png"))
@@ -108,7 +114,9 @@ def grown(rows: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate(made)
 
 
-def measured(stored: np.ndarray, questions: np.ndarray, *, others: bool) -> dict[str, Any]:
+def measured(
+    stored: np.ndarray, questions: np.ndarray, beside: Sequence[str], keep: Path | None
+) -> dict[str, Any]:
     """All tables of one size."""
     size, dim = stored.shape
     print(f"\n### {size} vectors\n", flush=True)
@@ -118,7 +126,7 @@ def measured(stored: np.ndarray, questions: np.ndarray, *, others: bool) -> dict
     faiss.omp_set_num_threads(2)
     best = exact.search(questions, K)[0]
     with tempfile.TemporaryDirectory() as folder:
-        ours, facts = build(Path(folder), stored)
+        ours, facts = kept(keep, stored) if keep else build(Path(folder), stored)
         kinds: dict[str, tuple[Search, float, float]] = {
             "exact scan, float32": (lambda q: exact.search(q[None], K), 0.0, 4.0 * dim),
             "**kb**": (
@@ -127,8 +135,7 @@ def measured(stored: np.ndarray, questions: np.ndarray, *, others: bool) -> dict
                 facts["bytes_per_vector"],
             ),
         }
-        if others:
-            kinds.update(alternatives(exact, stored))
+        kinds.update(alternatives(exact, stored, beside))
         faiss.omp_set_num_threads(1)
         table = timed({name: kind[0] for name, kind in kinds.items()}, questions, best)
         for name, (_, seconds, size_of) in kinds.items():
@@ -154,6 +161,18 @@ def measured(stored: np.ndarray, questions: np.ndarray, *, others: bool) -> dict
             )
     print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
     return {"size": size, "kinds": table, "filters": filters, "facts": facts}
+
+
+def kept(folder: Path, stored: np.ndarray) -> tuple[FaissIndex, dict[str, Any]]:
+    """The same as `build`, or what an earlier run left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = folder / "facts.json"
+    if facts.is_file():
+        index = FaissIndex(folder, fingerprint="f", dim=stored.shape[1])
+        return index, json.loads(facts.read_text(encoding="utf-8"))
+    index, told = build(folder, stored)
+    facts.write_text(json.dumps(told), encoding="utf-8")
+    return index, told
 
 
 def build(folder: Path, stored: np.ndarray) -> tuple[FaissIndex, dict[str, Any]]:
@@ -190,12 +209,14 @@ def build(folder: Path, stored: np.ndarray) -> tuple[FaissIndex, dict[str, Any]]
     }
 
 
-def alternatives(exact: Any, stored: np.ndarray) -> dict[str, tuple[Search, float, float]]:
+def alternatives(
+    exact: Any, stored: np.ndarray, beside: Sequence[str]
+) -> dict[str, tuple[Search, float, float]]:
     """What else FAISS offers, each refined by the stored vectors where its codes are lossy."""
     dim = stored.shape[1]
     lists = max(16, round(4 * len(stored) ** 0.5 / 16) * 16)
     recipes: dict[str, tuple[str, Callable[[Any], Any], int]] = {
-        "exact scan, float16": ("SQfp16", lambda index: None, 0),
+        "scan, float16": ("SQfp16", lambda index: None, 0),
         "scan, 8 bits + 20": ("SQ8", lambda index: None, 20),
         "scan, RaBitQ 1 bit + 100": ("RaBitQ", lambda index: None, 100),
         "scan, RaBitQ fast-scan 1 bit + 100": ("RaBitQfs", lambda index: None, 100),
@@ -234,6 +255,8 @@ def alternatives(exact: Any, stored: np.ndarray) -> dict[str, tuple[Search, floa
     kinds = {}
     faiss.omp_set_num_threads(2)
     for name, (recipe, parameters, refine) in recipes.items():
+        if not name.startswith(tuple(beside)):
+            continue
         start = time.perf_counter()
         if recipe not in made:
             index = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
