@@ -53,12 +53,14 @@ def looks(ids: Ids, own: Mapping[str, Ids], depth: int, deeper: int) -> Ids:
 
     ids: ascending. own: as in `Candidates`, best first.
     """
-    place = np.full(len(ids), max(map(len, own.values())), np.int64)
+    look, most = np.zeros(len(ids), np.int64), max(map(len, own.values()))
+    if most <= depth:
+        return look
+    place = np.full(len(ids), most, np.int64)
     for part in own.values():
         at = positions(part, ids)
         there = np.flatnonzero(at >= 0)
         place[at[there]] = np.minimum(place[at[there]], there)
-    look = np.zeros(len(ids), np.int64)
     while (later := place >= depth).any():
         look += later
         depth *= deeper
