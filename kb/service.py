@@ -1,46 +1,31 @@
-"""Puts the parts together: the only file that chooses implementations."""
+"""The Python API; it puts the parts together, and leaves their work to them."""
 
-import logging
-import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from kb.catalog import Catalog
 from kb.catalog.attributes import checked
 from kb.catalog.jobs import JobFile
-from kb.embed.batching import QueryBatcher
-from kb.embed.folder import exported
-from kb.errors import (
-    Interrupted,
-    InvalidInput,
-    KbError,
-    ModelChanged,
-    ModelMismatch,
-    NotFound,
-    storage,
-)
-from kb.index import faiss_index, lexical
-from kb.index.faiss_index import FaissIndex
-from kb.index.lexical import TantivyIndex
+from kb.embed.loaded import LoadedModels
+from kb.errors import InvalidInput, NotFound, storage
 from kb.index.manifest import make_folder
 from kb.ingest import source
 from kb.ingest.chunk import check_policy, default_policy
 from kb.ingest.jobs import JobRunner
-from kb.ingest.level import level
+from kb.ingest.level import Progress, level
 from kb.ingest.pipeline import Parser, Pipeline, Tally
 from kb.ingest.reembed import Judge, ModelChange
 from kb.ingest.sandbox import ParserProcess
-from kb.ingest.source import Blob, Incoming
+from kb.ingest.source import Incoming
 from kb.protocols import Embedder, Reranker
 from kb.search.core import SearchCore
 from kb.search.explain import Explainer
-from kb.search.live import LiveIndexes, dense_folder
+from kb.search.indexes import Indexes
+from kb.search.live import undisturbed
 from kb.search.rerank import Rerank
 from kb.search.shape import Shape
 from kb.settings import Settings
@@ -49,7 +34,6 @@ from kb.types import (
     AttributeValue,
     ChunkingPolicy,
     Content,
-    EmbeddingModel,
     Expand,
     Explanation,
     Failure,
@@ -61,8 +45,6 @@ from kb.types import (
     Receipt,
     Reembedded,
     SearchResult,
-    Vectors,
-    is_unicode,
 )
 
 if TYPE_CHECKING:
@@ -71,13 +53,6 @@ if TYPE_CHECKING:
 
 # Documents sent in share one source: the same name again replaces the document.
 _UPLOADS = "upload"
-
-Progress = Callable[[int, int, int], None]
-"""Called with documents done, documents in all, and texts embedded so far."""
-
-_Result = TypeVar("_Result")
-
-log = logging.getLogger(__name__)
 
 
 class Service:
@@ -93,19 +68,13 @@ class Service:
         self.jobs = JobRunner(
             self.catalog.jobs, self._run_job, self._job_parser.close, settings.data_dir / "jobs.lock"
         )
-        self._search = self._searching(self._live)
-        self._explainer = Explainer(self._search, self.catalog.documents)
-        self._change = ModelChange(
-            self.catalog, settings.indexes_dir, self._opened, self._searching, settings.dense_weight
+        self._models = LoadedModels(settings.models_dir, threads=settings.threads, reranker=settings.reranker)
+        self._indexes = Indexes(settings.indexes_dir, self.catalog)
+        self._search = SearchCore(
+            self.catalog.documents, self._models.embed_queries, self._indexes.live, self._models.reranker
         )
-        # One checkpoint at a time: each takes half of the cores.
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="kb-checkpoint")
-        self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
-        self._embedders: dict[str, Embedder] = {}
-        self._reranker: Reranker | None = None
-        self._batchers: dict[str, QueryBatcher] = {}
-        self._indexes: dict[str, LiveIndexes] = {}
+        self._explainer = Explainer(self._search, self.catalog.documents)
+        self._change = ModelChange(self.catalog, self._models, self._indexes, settings.dense_weight)
 
     def __enter__(self) -> Self:
         return self
@@ -117,9 +86,7 @@ class Service:
 
     def close(self) -> None:
         """Release files and connections. What was acknowledged is on the disk already."""
-        for live in self._indexes.values():
-            live.vectors.close()
-        self._background.shutdown()
+        self._indexes.close()
         self._job_parser.close()
         self.catalog.close()
 
@@ -173,16 +140,14 @@ class Service:
             kb.id, name=name, description=description, recall=recall
         )
         if recall is not None:
-            self._live(changed)
+            self._indexes.live(changed)
         return self.knowledge_base(kb.id)
 
     def delete_knowledge_base(self, name_or_id: str) -> KnowledgeBase:
         """Remove it with its documents, texts, vectors and indexes; returns what it was."""
         kb = self.knowledge_base(name_or_id)
         self.catalog.knowledge_bases.delete(kb.id)
-        with self._lock:
-            self._indexes.pop(kb.id, None)
-        shutil.rmtree(self.settings.indexes_dir / kb.id, ignore_errors=True)
+        self._indexes.remove(kb.id)
         return kb
 
     # Documents
@@ -234,19 +199,12 @@ class Service:
             progress=progress or _silent,
         )
         # Who called may close at once: the next start should find the index written.
-        self._follow(kb.id).settle()
+        self._indexes.follow(kb.id).settle()
         return report
 
     def submit(self, kb: str, files: Sequence[JobFile]) -> Job:
         """Accept documents for ingestion in the background: when this returns they survive a crash."""
-        target = self.catalog.knowledge_bases.get(kb)
-        if not files:
-            raise InvalidInput("send at least one document", param="documents")
-        for at, file in enumerate(files):
-            if not file.name.strip() or len(file.name) > 512 or not is_unicode(file.name):
-                raise InvalidInput("a document's name is 1 to 512 characters", param=f"documents.{at}.name")
-            checked(file.attributes, at=f"documents.{at}.attributes")
-        job = self.catalog.jobs.create(target.id, files)
+        job = self.catalog.jobs.create(self.catalog.knowledge_bases.get(kb).id, files)
         self.jobs.notify()
         return job
 
@@ -314,7 +272,7 @@ class Service:
                 rerank=rerank,
             )
 
-        return _undisturbed(ask)
+        return undisturbed(ask)
 
     def explain(
         self,
@@ -342,28 +300,26 @@ class Service:
                 found, query, content_id, shape, mode=mode, where=where, dense_weight=weight, rerank=rerank
             )
 
-        return _undisturbed(ask)
+        return undisturbed(ask)
 
     def warm(self) -> None:
         """Load models and indexes of every knowledge base, so that the first query need not."""
         for kb in self.knowledge_bases():
-            self._batcher(kb)
-            self._follow(kb.id).columns.follow()
+            self._models.batcher(kb)
+            self._indexes.follow(kb.id).columns.follow()
         if self.settings.reranker:
             self.reranker()
 
     def embedder(self, model: str) -> Embedder:
         """A model by name or path, loaded once; exported first if this data folder never used it."""
-        # A lock per model: an export of half a minute must not hold up searches with another.
-        with self._lock:
-            loading = self._loading.setdefault(model, threading.Lock())
-        with loading:
-            if model not in self._embedders:
-                from kb.embed.runtime import OnnxEmbedder
+        return self._models.embedder(model)
 
-                folder = exported(model, self.settings.models_dir)
-                self._embedders[model] = OnnxEmbedder(folder, threads=self.settings.threads)
-            return self._embedders[model]
+    def reranker(self) -> Reranker:
+        """The reranker of the settings, loaded once; exported first if this data folder never used it.
+
+        Raises InvalidInput where none is set, ModelUnavailable where it cannot serve.
+        """
+        return self._models.reranker()
 
     # Another model
 
@@ -387,20 +343,9 @@ class Service:
         built is kept for another run. progress: called with texts done, texts to do, and texts embedded.
         Raises InvalidInput, ModelUnavailable, ModelMismatch, or DataFolderInUse while another run is at work.
         """
-        if only_if_better and judge is None:
-            raise InvalidInput("only_if_better needs judged queries", param="only_if_better")
         found = self.catalog.knowledge_bases.get(kb)
-        loaded = self.embedder(model)
-        if loaded.fingerprint == found.fingerprint:
-            raise InvalidInput(f"{found.name} is under {model} already", param="model")
-        wanted = EmbeddingModel(model, loaded.fingerprint, loaded.dim)
         return self._change.to(
-            found,
-            wanted,
-            loaded,
-            judge=judge,
-            only_if_better=only_if_better,
-            progress=progress or _silent,
+            found, model, judge=judge, only_if_better=only_if_better, progress=progress or _silent
         )
 
     def rollback(self, kb: str, *, progress: Progress | None = None) -> Reembedded:
@@ -408,12 +353,7 @@ class Service:
 
         The two change places, so that a second rollback undoes the first. Raises NotFound where none is kept.
         """
-        found = self.catalog.knowledge_bases.get(kb)
-        previous = self.catalog.models.of(found.id).get("previous")
-        if previous is None:
-            raise NotFound(f"no previous model of {found.name} is kept", param="knowledge_base")
-        loaded = self._loaded(previous.embedder, previous.fingerprint, found.name)
-        return self._change.to(found, previous, loaded, progress=progress or _silent)
+        return self._change.back(self.catalog.knowledge_bases.get(kb), progress or _silent)
 
     def forget(self, kb: str) -> list[str]:
         """Drop the model that a rollback would return to, and one half built, with all they take on the disk.
@@ -421,28 +361,6 @@ class Service:
         Returns their names. Raises DataFolderInUse while a reembed is at work.
         """
         return self._change.forget(self.catalog.knowledge_bases.get(kb))
-
-    def reranker(self) -> Reranker:
-        """The reranker of the settings, loaded once; exported first if this data folder never used it.
-
-        Raises InvalidInput where none is set, ModelUnavailable where it cannot serve.
-        """
-        model = self.settings.reranker
-        if model is None:
-            raise InvalidInput(
-                "no reranker is set; start with KB_RERANKER set to a sentence-transformers CrossEncoder, "
-                "by path or by the name of one that is downloaded",
-                param="rerank",
-            )
-        with self._lock:
-            loading = self._loading.setdefault(f"reranker {model}", threading.Lock())
-        with loading:
-            if self._reranker is None:
-                from kb.embed.reranker import OnnxReranker
-
-                folder = exported(model, self.settings.models_dir, "reranker")
-                self._reranker = OnnxReranker(folder, threads=self.settings.threads)
-            return self._reranker
 
     # Upkeep
 
@@ -455,7 +373,7 @@ class Service:
         from kb.index.tune import Tuned
 
         found = self.catalog.knowledge_bases.get(kb)
-        dense = self._dense(found)
+        dense = self._indexes.dense(found)
         before = after = dense.cost()
         if recall is not None:
             found = self.catalog.knowledge_bases.change(found.id, recall=recall)
@@ -465,14 +383,12 @@ class Service:
 
     def check(self, kb: str | None = None, *, repair: bool = False) -> "Report":
         """Check one knowledge base or all of them; see `kb.upkeep.check.check`."""
-        from kb.upkeep.check import Files, check
+        from kb.upkeep.check import check
 
         kbs = self.knowledge_bases() if kb is None else [self.knowledge_base(kb)]
-        files = Files(self.settings.indexes_dir, self._opened, self._damage, self._discard)
-        report = check(self.catalog, files, kbs, repair=repair)
+        report = check(self.catalog, self._indexes, kbs, repair=repair)
         if repair:
-            with self._lock:
-                self._indexes.clear()
+            self._indexes.reopen()
         return report
 
     def backup(self, file: Path) -> dict[str, Any]:
@@ -490,7 +406,7 @@ class Service:
     def follow(self) -> None:
         """Bring the indexes of every knowledge base level with the catalog."""
         for kb in self.knowledge_bases():
-            self._follow(kb.id)
+            self._indexes.follow(kb.id)
 
     # Parts
 
@@ -499,117 +415,19 @@ class Service:
             return self.catalog.knowledge_bases.get(name)
         return None
 
-    def _embedder_of(self, kb: KnowledgeBase) -> Embedder:
-        return self._loaded(kb.embedder, kb.fingerprint, kb.name)
-
-    def _loaded(self, model: str, fingerprint: str, name: str) -> Embedder:
-        loaded = self.embedder(model)
-        if loaded.fingerprint != fingerprint:
-            # The model's folder may have been replaced since it was loaded, as `reembed` may have found it.
-            with self._lock:
-                self._embedders.pop(model, None)
-            loaded = self.embedder(model)
-        if loaded.fingerprint != fingerprint:
-            raise ModelMismatch(
-                f"{name} was built with another version of the model {model}; put it back, "
-                f"or bring it under this one: kb reembed {name} --model {model}"
-            )
-        return loaded
-
     def _under(self, kb_id: str) -> tuple[KnowledgeBase, Embedder]:
         kb = self.catalog.knowledge_bases.get(kb_id)
-        return kb, self._embedder_of(kb)
-
-    def _batcher(self, kb: KnowledgeBase) -> QueryBatcher:
-        if kb.building is not None and kb.building not in self._loading:
-            # Loaded before the switch, outside any search.
-            threading.Thread(target=self._load_ahead, args=(kb.building,), daemon=True).start()
-        with self._lock:
-            known = self._batchers.get(kb.fingerprint)
-        if known is None:
-            loaded = self._embedder_of(kb)
-            with self._lock:
-                known = self._batchers.setdefault(kb.fingerprint, QueryBatcher(loaded))
-        return known
-
-    def _load_ahead(self, model: str) -> None:
-        try:
-            self.embedder(model)
-        except KbError as error:
-            log.warning("%s, which is being prepared, cannot be loaded here: %s", model, error)
-
-    def _embed_queries(self, kb: KnowledgeBase, queries: Sequence[str]) -> list[Vectors]:
-        return self._batcher(kb).embed(queries)
-
-    def _searching(self, live: Callable[[KnowledgeBase], LiveIndexes]) -> SearchCore:
-        return SearchCore(self.catalog.documents, self._embed_queries, live, self.reranker)
-
-    def _live(self, kb: KnowledgeBase) -> LiveIndexes:
-        with self._lock:
-            known = self._indexes.get(kb.id)
-            if known is None or known.fingerprint != kb.fingerprint:
-                # One model's at a time: a search that is still under the other one holds its own.
-                known = self._indexes[kb.id] = self._opened(kb)
-        # The row may have been changed by another process; a target that an index did not come to before a
-        # crash is found here too.
-        known.aim(kb.recall)
-        return known
-
-    def _follow(self, kb_id: str) -> LiveIndexes:
-        def level() -> LiveIndexes:
-            live = self._live(self.catalog.knowledge_bases.get(kb_id))
-            live.catch_up()
-            return live
-
-        return _undisturbed(level)
-
-    def _opened(self, kb: KnowledgeBase) -> LiveIndexes:
-        words = TantivyIndex(self.settings.indexes_dir / kb.id / "lexical")
-        return LiveIndexes(kb, self.catalog.feed, self._dense(kb), words, self._background.submit)
-
-    def _dense(self, kb: KnowledgeBase) -> FaissIndex:
-        def recall() -> float:
-            return self.catalog.knowledge_bases.get(kb.id).recall
-
-        folder = dense_folder(self.settings.indexes_dir, kb)
-        return FaissIndex(folder, fingerprint=kb.fingerprint, dim=kb.dim, recall=recall)
-
-    def _damage(self, kb: KnowledgeBase) -> list[str]:
-        folder = self.settings.indexes_dir / kb.id
-        found = [faiss_index.damage(folder / kb.fingerprint), lexical.damage(folder / "lexical")]
-        if kb.chunks and not (folder / "lexical").is_dir():
-            found.append(f"{folder / 'lexical'} is missing")
-        return [what for what in found if what]
-
-    def _discard(self, kb: KnowledgeBase) -> None:
-        faiss_index.discard(dense_folder(self.settings.indexes_dir, kb))
-        lexical.discard(self.settings.indexes_dir / kb.id / "lexical")
+        return kb, self._models.embedder_of(kb)
 
     def _run_job(self, job: Job) -> IngestReport:
         kb = self.catalog.knowledge_bases.get(job.knowledge_base_id)
         source_id = self.catalog.store.source(kb.id, _UPLOADS)
         sent = self.catalog.jobs.start(job.id)
-
-        def while_wanted() -> Iterator[tuple[Incoming, Attributes]]:
-            for file in sent:
-                if self.jobs.stopping:
-                    raise Interrupted("the server is stopping; the job goes on at its next start")
-                yield Blob(file.name, file.data), file.attributes
-
         tally = Tally()
         pipeline = Pipeline(self.catalog.store, partial(self._under, kb.id), self._job_parser, source_id)
-        pipeline.run(while_wanted(), tally, lambda done, embedded: None)
-        self._follow(kb.id)
+        pipeline.run(self.jobs.while_wanted(sent), tally, lambda done, embedded: None)
+        self._indexes.follow(kb.id)
         return tally.report()
-
-
-def _undisturbed(work: Callable[[], _Result]) -> _Result:
-    """What some work on a knowledge base as it is now gives, begun again where its model was switched."""
-    while True:
-        try:
-            return work()
-        except ModelChanged:
-            continue
 
 
 def _silent(done: int, total: int, embedded: int) -> None:

@@ -98,13 +98,14 @@ def open_service(
     tmp_path: Path, embedder: Any, blank_catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], Any]]:
     """Opens services over one data folder, all under the fake embedder; closes them at the end."""
+    from kb.embed.loaded import LoadedModels
     from kb.service import Service
     from kb.settings import Settings
 
     where = Settings(tmp_path / "data", f"sqlite:///{tmp_path}/data/catalog.db")
     where.data_dir.mkdir()
     shutil.copy(blank_catalog, where.data_dir)
-    monkeypatch.setattr(Service, "embedder", lambda self, model: embedder)
+    monkeypatch.setattr(LoadedModels, "embedder", lambda self, model: embedder)
     with ExitStack() as opened:
         yield lambda: opened.enter_context(Service(where))
 

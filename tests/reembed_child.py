@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.catalog.models import Models
+from kb.embed.loaded import LoadedModels
 from kb.service import Service
 from kb.settings import Settings
 
@@ -45,7 +46,7 @@ def main(fakes_path: str, data: str, moment: str) -> None:
 
     Models.switch = switched  # type: ignore[method-assign]
     embedders = {"words": fakes.WordEmbedder(), "other": Mortal()}
-    Service.embedder = lambda self, model: embedders[model]  # type: ignore[method-assign, assignment]
+    LoadedModels.embedder = lambda self, model: embedders[model]  # type: ignore[method-assign, assignment]
     with Service(Settings(Path(data), f"sqlite:///{data}/catalog.db")) as service:
         service.reembed("kb", "other")
 

@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from kb.catalog.schema import chunks, vectors
 from kb.catalog.store import text_hash
+from kb.embed.loaded import LoadedModels
 from kb.errors import DataFolderInUse, InvalidInput, ModelChanged, NotFound
 from kb.evaluate import EntryParser, judge
 from kb.ingest.source import Blob
@@ -37,9 +38,7 @@ def open_two(
     open_service: Callable[[], Any], embedders: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Any]:
     """Opens services that know both models, over one data folder."""
-    from kb.service import Service
-
-    monkeypatch.setattr(Service, "embedder", lambda self, model: embedders[model])
+    monkeypatch.setattr(LoadedModels, "embedder", lambda self, model: embedders[model])
     return open_service
 
 
@@ -262,7 +261,7 @@ def test_an_index_of_another_model_stops_at_the_switch(
     open_two: Callable[[], Any], two: Any, embedders: dict[str, Any]
 ) -> None:
     """A search that began before it may not follow past it: the old index would lack what came since."""
-    old = two._live(two.knowledge_base("kb"))
+    old = two._indexes.live(two.knowledge_base("kb"))
     open_two().reembed("kb", "other")
     old.catch_up()
     add(open_two(), "late")

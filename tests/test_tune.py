@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kb.embed.loaded import LoadedModels
 from kb.errors import InvalidInput
 from kb.evaluate import EntryParser
 from kb.index import calibrate, faiss_index, segment
@@ -48,7 +49,7 @@ def add(service: Any, *names: str) -> None:
 
 def live(service: Any) -> Any:
     """The indexes of `kb` as a search takes them, when nothing is under way in the background."""
-    found = service._follow(service.knowledge_base("kb").id)
+    found = service._indexes.follow(service.knowledge_base("kb").id)
     found.settle()
     return found
 
@@ -138,7 +139,7 @@ def test_a_change_alone_is_followed_in_the_background(large: Any) -> None:
     """As over HTTP: the row is written, and the effort found while searches go on."""
     changed = large.change_knowledge_base("kb", recall=0.999)
     assert changed.recall == 0.999
-    large._indexes[changed.id].settle()
+    large._indexes._live[changed.id].settle()
     assert kept(large) == 0.999
     assert targets(large) == (0.999, 0.999, 0.999)
     assert large.change_knowledge_base("kb", name="kb", description="d").recall == 0.999
@@ -213,7 +214,7 @@ def test_another_model_and_the_one_before_keep_the_target(
 ) -> None:
     """A new index is found for it; the old one comes to it when it is returned to."""
     both = {"words": embedder, "other": fakes.OtherEmbedder()}
-    monkeypatch.setattr(type(large), "embedder", lambda self, model: both[model])
+    monkeypatch.setattr(LoadedModels, "embedder", lambda self, model: both[model])
     large.tune("kb", 0.999)
     large.reembed("kb", "other")
     assert targets(large) == (0.999, 0.999, 0.999)

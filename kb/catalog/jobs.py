@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
+from kb.catalog.attributes import checked
 from kb.catalog.database import Database, new_id, now
 from kb.catalog.schema import job_files, jobs
-from kb.errors import NotFound
-from kb.types import Attributes, Failure, IngestReport, Job
+from kb.errors import InvalidInput, NotFound
+from kb.types import Attributes, Failure, IngestReport, Job, is_unicode
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Jobs:
         self._database = database
 
     def create(self, kb_id: str, files: Sequence[JobFile]) -> Job:
-        """Accept files: when this returns they survive a crash."""
+        """Accept files: when this returns they survive a crash. Raises InvalidInput, naming the file."""
+        _check(files)
         job_id = new_id("job")
         with self._database.write() as connection:
             row = {"id": job_id, "kb_id": kb_id, "status": "queued", "files": len(files), "created_at": now()}
@@ -43,8 +45,7 @@ class Jobs:
                 }
                 for at, file in enumerate(files)
             ]
-            if rows:
-                connection.execute(insert(job_files), rows)
+            connection.execute(insert(job_files), rows)
         return self.get(job_id)
 
     def get(self, job_id: str) -> Job:
@@ -86,3 +87,12 @@ def _job(row: Row[Any]) -> Job:
         **{**row.report, "failures": tuple(Failure(**failure) for failure in row.report["failures"])}
     )
     return Job(row.id, row.kb_id, row.status, row.files, report, row.error, row.created_at, row.finished_at)
+
+
+def _check(files: Sequence[JobFile]) -> None:
+    if not files:
+        raise InvalidInput("send at least one document", param="documents")
+    for at, file in enumerate(files):
+        if not file.name.strip() or len(file.name) > 512 or not is_unicode(file.name):
+            raise InvalidInput("a document's name is 1 to 512 characters", param=f"documents.{at}.name")
+        checked(file.attributes, at=f"documents.{at}.attributes")

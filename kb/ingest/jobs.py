@@ -3,15 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import OperationalError
 
-from kb.catalog.jobs import Jobs
+from kb.catalog.jobs import JobFile, Jobs
 from kb.errors import Interrupted, KbError, ModelUnavailable, StorageFailed
-from kb.types import IngestReport, Job
+from kb.ingest.source import Blob, Incoming
+from kb.types import Attributes, IngestReport, Job
 
 # How soon a job is seen that another process accepted, or its end; one's own are seen at once. A look is a
 # read of the catalog, a third of a millisecond.
@@ -76,10 +77,12 @@ class JobRunner:
         if self._thread.is_alive():
             self._thread.join()
 
-    @property
-    def stopping(self) -> bool:
-        """Whether a stop was asked for; a run checks it between documents."""
-        return self._stopping
+    def while_wanted(self, sent: Sequence[JobFile]) -> Iterator[tuple[Incoming, Attributes]]:
+        """The documents of a job, one by one. Raises Interrupted once a stop was asked for."""
+        for file in sent:
+            if self._stopping:
+                raise Interrupted("the server is stopping; the job goes on at its next start")
+            yield Blob(file.name, file.data), file.attributes
 
     def _work(self) -> None:
         while not self._stopping:

@@ -8,6 +8,9 @@ from kb.ingest.pipeline import Pipeline, Tally
 from kb.ingest.source import Incoming, plan
 from kb.types import Attributes, IngestReport
 
+Progress = Callable[[int, int, int], None]
+"""Called with documents done, documents in all, and texts embedded so far."""
+
 
 def level(
     catalog: Catalog,
@@ -18,13 +21,12 @@ def level(
     *,
     whole: bool,
     attributes: Attributes | None,
-    progress: Callable[[int, int, int], None],
+    progress: Progress,
 ) -> IngestReport:
     """Compare by content, and do only what differs.
 
     whole: the files are all of the source; what the catalog knows besides is removed. attributes: for
-    every document, or None to leave those that are known as they are. progress: called with documents
-    done, documents to do, and texts embedded so far.
+    every document, or None to leave those that are known as they are.
     """
     known = catalog.documents.known(source_id)
     todo = plan(files, known, whole=whole)

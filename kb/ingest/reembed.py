@@ -5,15 +5,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from kb.catalog import Catalog
 from kb.catalog.store import pack_vectors
-from kb.errors import DataFolderInUse
+from kb.embed.loaded import LoadedModels
+from kb.errors import DataFolderInUse, InvalidInput, NotFound
+from kb.ingest.level import Progress
 from kb.protocols import Embedder, VectorIndex
 from kb.search.core import SearchCore
+from kb.search.indexes import Indexes
 from kb.search.live import LiveIndexes, StillIndexes
 from kb.search.shape import Shape
 from kb.types import EmbeddingModel, KnowledgeBase, Mode, Reembedded, SearchResult
@@ -21,54 +23,76 @@ from kb.types import EmbeddingModel, KnowledgeBase, Mode, Reembedded, SearchResu
 Judge = Callable[[Callable[..., SearchResult]], float]
 """Asks queries of a search (called with a query and `top_k`) and gives their nDCG@10."""
 
-Progress = Callable[[int, int, int], None]
-
 
 class ModelChange:
     """Changes the models of knowledge bases; of each, one change at a time in a data folder.
 
-    indexes: where they lie. opened: fresh indexes of a knowledge base under a model. searching: a search
-    over given indexes. dense_weight: of hybrid search, by which judgments compare.
+    dense_weight: of hybrid search, by which judgments compare.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        indexes: Path,
-        opened: Callable[[KnowledgeBase], LiveIndexes],
-        searching: Callable[[Callable[[KnowledgeBase], LiveIndexes]], SearchCore],
-        dense_weight: float,
-    ) -> None:
+    def __init__(self, catalog: Catalog, models: LoadedModels, indexes: Indexes, dense_weight: float) -> None:
         self._catalog = catalog
+        self._models = models
         self._indexes = indexes
-        self._opened = opened
-        self._searching = searching
         self._dense_weight = dense_weight
 
     def to(
         self,
         kb: KnowledgeBase,
-        model: EmbeddingModel,
-        embedder: Embedder,
+        model: str,
         *,
         judge: Judge | None = None,
         only_if_better: bool = False,
         progress: Progress,
     ) -> Reembedded:
         """Bring a knowledge base under a model; see `kb.service.Service.reembed`."""
+        if only_if_better and judge is None:
+            raise InvalidInput("only_if_better needs judged queries", param="only_if_better")
+        loaded = self._models.embedder(model)
+        if loaded.fingerprint == kb.fingerprint:
+            raise InvalidInput(f"{kb.name} is under {model} already", param="model")
+        wanted = EmbeddingModel(model, loaded.fingerprint, loaded.dim)
+        return self._change(kb, wanted, loaded, judge=judge, only_if_better=only_if_better, progress=progress)
+
+    def back(self, kb: KnowledgeBase, progress: Progress) -> Reembedded:
+        """Return it to the model that was live before; see `kb.service.Service.rollback`."""
+        previous = self._catalog.models.of(kb.id).get("previous")
+        if previous is None:
+            raise NotFound(f"no previous model of {kb.name} is kept", param="knowledge_base")
+        loaded = self._models.embedder_of(_under(kb, previous))
+        return self._change(kb, previous, loaded, judge=None, only_if_better=False, progress=progress)
+
+    def forget(self, kb: KnowledgeBase) -> list[str]:
+        """Drop every model but the live one; returns their names."""
+        with self._alone(kb):
+            kept = self._catalog.models.of(kb.id).values()
+            self._catalog.models.forget(kb.id)
+            self._drop(kb.id, kept)
+        return [model.embedder for model in kept]
+
+    def _change(
+        self,
+        kb: KnowledgeBase,
+        model: EmbeddingModel,
+        embedder: Embedder,
+        *,
+        judge: Judge | None,
+        only_if_better: bool,
+        progress: Progress,
+    ) -> Reembedded:
         started = time.monotonic()
         with self._alone(kb):
             before = self._catalog.models.of(kb.id).values()
             self._catalog.models.begin(kb.id, model)
             self._drop(kb.id, before)
-            candidate = replace(kb, embedder=model.embedder, fingerprint=model.fingerprint, dim=model.dim)
-            beside = self._opened(candidate)
+            candidate = _under(kb, model)
+            beside = self._indexes.opened(candidate)
             build = _Build(self._catalog, kb, model, embedder, beside.vectors, progress)
             build.prepare()
             scores = None
             if judge is not None:
-                still = StillIndexes(beside)
-                scores = self._judged(judge, kb, self._opened(kb)), self._judged(judge, candidate, still)
+                mine, still = self._indexes.opened(kb), StillIndexes(beside)
+                scores = self._judged(judge, kb, mine), self._judged(judge, candidate, still)
             switched = not only_if_better or scores is None or scores[1] > scores[0]
             if switched:
                 build.switch()
@@ -84,16 +108,9 @@ class ModelChange:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    def forget(self, kb: KnowledgeBase) -> list[str]:
-        """Drop every model but the live one; returns their names."""
-        with self._alone(kb):
-            kept = self._catalog.models.of(kb.id).values()
-            self._catalog.models.forget(kb.id)
-            self._drop(kb.id, kept)
-        return [model.embedder for model in kept]
-
     def _judged(self, judge: Judge, kb: KnowledgeBase, indexes: LiveIndexes) -> float:
-        core = self._searching(lambda _: indexes)
+        models = self._models
+        core = SearchCore(self._catalog.documents, models.embed_queries, lambda _: indexes, models.reranker)
 
         def search(query: str, *, top_k: int = 10, mode: Mode = "hybrid") -> SearchResult:
             return core.search([kb], query, Shape(top_k), mode=mode, dense_weight=self._dense_weight)
@@ -102,7 +119,7 @@ class ModelChange:
 
     @contextmanager
     def _alone(self, kb: KnowledgeBase) -> Iterator[None]:
-        folder = self._indexes / kb.id
+        folder = self._indexes.folder / kb.id
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / "reembed.lock", timeout=0):
@@ -116,7 +133,7 @@ class ModelChange:
         kept.add(self._catalog.knowledge_bases.get(kb_id).fingerprint)
         for fingerprint in {model.fingerprint for model in models} - kept:
             self._catalog.models.drop_vectors(fingerprint)
-            shutil.rmtree(self._indexes / kb_id / fingerprint, ignore_errors=True)
+            shutil.rmtree(self._indexes.folder / kb_id / fingerprint, ignore_errors=True)
 
 
 class _Build:
@@ -175,6 +192,11 @@ class _Build:
                 self.embedded += len(made)
                 self._total = max(self._total, self.embedded)
                 self._progress(self.embedded, self._total, self.embedded)
+
+
+def _under(kb: KnowledgeBase, model: EmbeddingModel) -> KnowledgeBase:
+    """A knowledge base as it would be under a model."""
+    return replace(kb, embedder=model.embedder, fingerprint=model.fingerprint, dim=model.dim)
 
 
 def _remark(kb: KnowledgeBase, embedder: Embedder) -> str | None:

@@ -4,20 +4,17 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import TypeVar
 
 from kb.catalog.feed import Feed
-from kb.errors import Interrupted, NotFound, StorageFailed, storage
+from kb.errors import Interrupted, ModelChanged, NotFound, StorageFailed, storage
 from kb.protocols import LexicalIndex, VectorIndex
 from kb.search.columns import AttributeColumns
 from kb.types import KnowledgeBase
 
+_Result = TypeVar("_Result")
+
 log = logging.getLogger(__name__)
-
-
-def dense_folder(indexes: Path, kb: KnowledgeBase) -> Path:
-    """Where the dense index under the knowledge base's model is; the lexical one serves all models."""
-    return indexes / kb.id / kb.fingerprint
 
 
 class LiveIndexes:
@@ -118,3 +115,12 @@ class StillIndexes(LiveIndexes):
 
     def catch_up(self) -> None:
         """Nothing: what is written meanwhile does not count."""
+
+
+def undisturbed(work: Callable[[], _Result]) -> _Result:
+    """What some work on a knowledge base as it is now gives, begun again where its model was switched."""
+    while True:
+        try:
+            return work()
+        except ModelChanged:
+            continue

@@ -1,9 +1,8 @@
 """Is the data folder what it should be? The catalog against itself, each index against the catalog."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection, delete, select
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, delete, select
 from kb.catalog import Catalog
 from kb.catalog.schema import chunks, vectors
 from kb.catalog.store import checksum, unpack_vectors, unused
+from kb.search.indexes import Indexes
 from kb.search.live import LiveIndexes
 from kb.types import Ids, KnowledgeBase
 from kb.upkeep.catalog import Finding, catalog_findings
@@ -21,20 +21,6 @@ _AT_ONCE = 2048
 # another text differs in one of them by hundreds of times the tolerance, and a changed one by its length.
 _PROBES = 16
 _TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The index files of knowledge bases, as whoever chose the implementations hands them in.
-
-    opened: fresh indexes of one.  damage: what is wrong with its files.  discard: forget them, so that the
-    next opening starts from nothing.
-    """
-
-    folder: Path
-    opened: Callable[[KnowledgeBase], LiveIndexes]
-    damage: Callable[[KnowledgeBase], list[str]]
-    discard: Callable[[KnowledgeBase], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +37,19 @@ class Report:
     """Whether SQLite overwrites what it deletes; None for other databases."""
 
 
-def check(catalog: Catalog, files: Files, kbs: Sequence[KnowledgeBase], *, repair: bool) -> Report:
+def check(catalog: Catalog, indexes: Indexes, kbs: Sequence[KnowledgeBase], *, repair: bool) -> Report:
     """Check the catalog and the indexes of some knowledge bases; with `repair` rebuild what is derived.
 
     Servers may run meanwhile, but not beside a repair. Nothing in the catalog is changed but for vectors
     that nothing uses; whatever else is wrong in it is left for a person.
     """
     masked: dict[str, int] = {}
-    found = list(_findings(catalog, files, kbs, masked))
+    found = list(_findings(catalog, indexes, kbs, masked))
     left = found
     if repair and (any(masked.values()) or any(finding.repairable for finding in found)):
-        _repair(catalog, files, kbs, found, masked)
+        _repair(catalog, indexes, kbs, found, masked)
         masked = {}
-        left = list(_findings(catalog, files, kbs, masked))
+        left = list(_findings(catalog, indexes, kbs, masked))
     with catalog.database.read() as connection:
         secure = (
             bool(connection.exec_driver_sql("PRAGMA secure_delete").scalar())
@@ -76,10 +62,10 @@ def check(catalog: Catalog, files: Files, kbs: Sequence[KnowledgeBase], *, repai
 
 
 def _findings(
-    catalog: Catalog, files: Files, kbs: Sequence[KnowledgeBase], masked: dict[str, int]
+    catalog: Catalog, indexes: Indexes, kbs: Sequence[KnowledgeBase], masked: dict[str, int]
 ) -> Iterator[Finding]:
     # Folders first: a knowledge base made meanwhile has no folder yet.
-    folders = [path for path in files.folder.iterdir() if path.is_dir()] if files.folder.is_dir() else []
+    folders = [path for path in indexes.folder.iterdir() if path.is_dir()] if indexes.folder.is_dir() else []
     with catalog.database.read() as connection:
         found = list(catalog_findings(connection, kbs))
     yield from found
@@ -95,7 +81,7 @@ def _findings(
             "lexical",
             *(model.fingerprint for model in catalog.models.of(kb.id).values()),
         }
-        for folder in (files.folder / kb.id).glob("*/"):
+        for folder in (indexes.folder / kb.id).glob("*/"):
             if folder.name not in kept:
                 what = "the index of a model that is gone"
                 yield Finding("leftover", f"{kb.id}/{folder.name}", what, True)
@@ -103,19 +89,19 @@ def _findings(
     for kb in kbs:
         # The feed cannot be followed past a vector that is not one.
         if kb.name not in unreadable:
-            yield from _index_findings(catalog, files, kb, masked)
+            yield from _index_findings(catalog, indexes, kb, masked)
 
 
 def _index_findings(
-    catalog: Catalog, files: Files, kb: KnowledgeBase, masked: dict[str, int]
+    catalog: Catalog, indexes: Indexes, kb: KnowledgeBase, masked: dict[str, int]
 ) -> Iterator[Finding]:
     # Before the first change an index has files and no checkpoint: there is nothing to be damaged.
-    damaged = files.damage(kb) if catalog.feed.head(kb.id) else []
+    damaged = indexes.damage(kb) if catalog.feed.head(kb.id) else []
     if damaged:
         # Not opened: to open a damaged index is to rebuild it.
         yield from (Finding("index_damaged", kb.name, what, True) for what in damaged)
         return
-    live = files.opened(kb)
+    live = indexes.opened(kb)
     written = live.vectors.ids()
     live.catch_up()
     # No commit comes between what the catalog and what the indexes say.
@@ -175,7 +161,7 @@ def _differing(catalog: Catalog, live: LiveIndexes, kb: KnowledgeBase, ids: Ids)
 
 def _repair(
     catalog: Catalog,
-    files: Files,
+    indexes: Indexes,
     kbs: Sequence[KnowledgeBase],
     found: Sequence[Finding],
     masked: dict[str, int],
@@ -185,11 +171,11 @@ def _repair(
             connection.execute(delete(vectors).where(unused()))
     for finding in found:
         if finding.kind == "leftover" and finding.knowledge_base:
-            shutil.rmtree(files.folder / finding.knowledge_base)
+            shutil.rmtree(indexes.folder / finding.knowledge_base)
     for kb in kbs:
         broken = any(f.knowledge_base == kb.name and f.kind.startswith("index_") for f in found)
         if broken or masked.get(kb.id):
-            files.discard(kb)
-            live = files.opened(kb)
+            indexes.discard(kb)
+            live = indexes.opened(kb)
             live.catch_up()
             live.vectors.checkpoint()

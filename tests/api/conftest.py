@@ -133,9 +133,9 @@ def client(
     open_app: Callable[..., TestClient], embedder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestClient]:
     """A running application over an empty data folder, under a fake embedder."""
-    from kb.service import Service
+    from kb.embed.loaded import LoadedModels
 
-    monkeypatch.setattr(Service, "embedder", lambda self, model: embedder)
+    monkeypatch.setattr(LoadedModels, "embedder", lambda self, model: embedder)
     with open_app() as running:
         yield running
 

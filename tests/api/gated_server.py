@@ -16,6 +16,7 @@ import uvicorn
 
 from api import admission
 from api.app import create_app
+from kb.embed.loaded import LoadedModels
 from kb.service import Service
 from kb.settings import Settings
 
@@ -76,7 +77,7 @@ def main(fakes: str, data: str, port: str) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     embedder = module.WordEmbedder()
-    Service.embedder = lambda self, model: embedder  # type: ignore[assignment, method-assign]
+    LoadedModels.embedder = lambda self, model: embedder  # type: ignore[assignment, method-assign]
     for work, name in [("search", "search"), ("list", "documents"), ("job", "_run_job")]:
         gate(work, name)
     admission._OTHER_BYTES = 100_000

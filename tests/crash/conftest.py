@@ -16,7 +16,7 @@ from harness.judge import Expected
 from harness.trace import Nursery, why_not
 from harness.trips import TRIPS, shas
 
-import kb.service
+from kb.embed.loaded import LoadedModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def nursery(fakes: ModuleType, memory: Path) -> Iterator[Nursery]:
 def fake_embedder(fakes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The judge searches with what the trips embedded with."""
     embedder = fakes.WordEmbedder()
-    monkeypatch.setattr(kb.service.Service, "embedder", lambda self, model: embedder)
+    monkeypatch.setattr(LoadedModels, "embedder", lambda self, model: embedder)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from sqlalchemy import event
 import kb.index.faiss_index
 import kb.ingest.pipeline
 from kb.catalog.store import Store
+from kb.embed.loaded import LoadedModels
 from kb.service import Service
 from kb.settings import Settings
 
@@ -27,7 +28,7 @@ def main(fakes: str, data: str, folder: str) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     embedder = module.WordEmbedder()
-    Service.embedder = lambda self, model: embedder  # type: ignore[assignment, method-assign]
+    LoadedModels.embedder = lambda self, model: embedder  # type: ignore[assignment, method-assign]
     kb.ingest.pipeline._BATCH_DOCUMENTS = 2
     kb.index.faiss_index._SMALL_TAIL = 10
     commit, fsync, replace = Store.commit, os.fsync, Path.replace

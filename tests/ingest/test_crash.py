@@ -100,7 +100,7 @@ def check(service: Any, ever: dict[str, str], promised: dict[str, str]) -> None:
     assert all(one.vector is not None for one in chunks)
 
     ids = [one.id for one in chunks]
-    live = service._live(kb)
+    live = service._indexes.live(kb)
     live.catch_up()
     question = embedder.bags(["common"])[0]
     found = live.vectors.search(question, len(ids) + 100)

@@ -402,8 +402,8 @@ def test_damaged_indexes_are_rebuilt_from_the_catalog(
     first = open_service()
     shelf = fakes.Shelf(first.catalog)
     fill(shelf, 10)
-    first._live(shelf.kb).catch_up()
-    first._live(shelf.kb).vectors.checkpoint()
+    first._indexes.live(shelf.kb).catch_up()
+    first._indexes.live(shelf.kb).vectors.checkpoint()
     expected = first.search("pump river", ["shelf"], top_k=50).hits
     for path in first.settings.indexes_dir.rglob("*"):
         if path.is_file():

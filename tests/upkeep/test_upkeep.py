@@ -91,7 +91,7 @@ def test_an_index_that_differs_from_the_catalog_is_rebuilt(words: Any, shelf: An
         ([(5, none, nothing, none)], [], ["index_ahead"]),
         ([], [(5, none, [], first)], ["index_ahead", "index_ids"]),
     ):
-        live = words._live(shelf.kb)
+        live = words._indexes.live(shelf.kb)
         live.catch_up()
         for further, *change in dense:
             live.vectors.apply(live.vectors.seq + further, *change)

@@ -90,7 +90,7 @@ def _documents(root: Path, allowed: Mapping[str, frozenset[str | None]], texts: 
 
 def _searched(service: Service, rows: Any, chunks: Any, texts: Mapping[str, str]) -> None:
     """By meaning and by word: each chunk comes back, and nothing that is gone does."""
-    live = service._live(service.knowledge_base(NAME))
+    live = service._indexes.live(service.knowledge_base(NAME))
     embed = service.embedder("").embed_passages
     ids = [chunk.id for chunk in chunks]
     if ids:

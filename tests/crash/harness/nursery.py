@@ -24,7 +24,7 @@ import faiss
 import tantivy
 
 from kb.cli.terminal import reported
-from kb.service import Service
+from kb.embed.loaded import LoadedModels
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -42,7 +42,7 @@ def main(fakes: str) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    Service.embedder = lambda self, model: module.WordEmbedder()  # type: ignore[assignment, method-assign]
+    LoadedModels.embedder = lambda self, model: module.WordEmbedder()  # type: ignore[assignment, method-assign]
     assert all((alembic.command, faiss, tantivy))
     for line in sys.stdin:
         wanted = json.loads(line)

@@ -95,7 +95,7 @@ def shas(folder: Path) -> dict[str, str]:
 
 def live(service: Service) -> Any:
     """The indexes of the knowledge base, level with the catalog."""
-    found = service._live(service.knowledge_base(NAME))
+    found = service._indexes.live(service.knowledge_base(NAME))
     found.catch_up()
     return found
 
