@@ -13,7 +13,7 @@ import pytest
 from kb.embed.loaded import LoadedModels
 from kb.errors import InvalidInput
 from kb.evaluate import EntryParser
-from kb.index import calibrate, faiss_index, segment
+from kb.index import calibrate, checkpoint, faiss_index, segment
 from kb.index.manifest import read_manifest
 from kb.ingest.source import Blob
 from kb.settings import Settings
@@ -149,9 +149,9 @@ class Crash(BaseException):
     """Stands for the end of the process at this point."""
 
 
-@pytest.mark.parametrize("moment", ["effort_for", "write_manifest"])
+@pytest.mark.parametrize(("owner", "moment"), [(faiss_index, "effort_for"), (checkpoint, "write_manifest")])
 def test_a_crash_between_catalog_and_manifest_is_mended(
-    large: Any, open_large: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, moment: str
+    large: Any, open_large: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
 ) -> None:
     """By the first search of whichever process comes next."""
 
@@ -159,7 +159,7 @@ def test_a_crash_between_catalog_and_manifest_is_mended(
         raise Crash
 
     with monkeypatch.context() as patched:
-        patched.setattr(faiss_index, moment, crash)
+        patched.setattr(owner, moment, crash)
         with pytest.raises(Crash):
             large.tune("kb", 0.999)
     again = open_large()

@@ -7,6 +7,7 @@ import numpy as np
 
 from kb.index.policy import GRAPH_FROM, WAY_MARKS
 from kb.index.segment import Base, Mask
+from kb.index.state import State
 from kb.types import Ids, StoredVectors
 
 
@@ -19,14 +20,13 @@ class NextRows:
     grown: Base | None
 
 
-def next_rows(
-    base: Base | None, base_live: Mask, tail: StoredVectors, tail_ids: Ids, tail_live: Mask
-) -> NextRows:
+def next_rows(state: State) -> NextRows:
     """Live rows alone, by ascending id; or, where a graph can be added to, its rows as they stand.
 
     In the latter case removed rows stay as way marks: their id is -1 and their vector zero.
     """
-    added, added_ids = tail[tail_live], tail_ids[tail_live]
+    base, base_live = state.base, state.base_live
+    added, added_ids = state.tail[state.tail_live], state.tail_ids[state.tail_live]
     if base is None:
         order = np.argsort(added_ids)
         return NextRows(added_ids[order], iter([added[order]]), None)

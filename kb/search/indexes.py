@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kb.catalog import Catalog
-from kb.index import faiss_index, lexical
+from kb.index import checkpoint, lexical
 from kb.index.faiss_index import FaissIndex
 from kb.index.lexical import TantivyIndex
 from kb.search.live import LiveIndexes, undisturbed
@@ -86,14 +86,14 @@ class Indexes:
     def damage(self, kb: KnowledgeBase) -> list[str]:
         """What is wrong with the files of a knowledge base."""
         words = self.folder / kb.id / "lexical"
-        found = [faiss_index.damage(self._dense_folder(kb)), lexical.damage(words)]
+        found = [checkpoint.damage(self._dense_folder(kb)), lexical.damage(words)]
         if kb.chunks and not words.is_dir():
             found.append(f"{words} is missing")
         return [what for what in found if what]
 
     def discard(self, kb: KnowledgeBase) -> None:
         """Forget its checkpoints, so that the next opening starts from nothing."""
-        faiss_index.discard(self._dense_folder(kb))
+        checkpoint.discard(self._dense_folder(kb))
         lexical.discard(self.folder / kb.id / "lexical")
 
     def _dense_folder(self, kb: KnowledgeBase) -> Path:

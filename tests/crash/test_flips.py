@@ -15,7 +15,8 @@ from harness.trips import NAME
 
 from kb.embed.folder import DEFAULT_MODEL, ExportedModel, exported
 from kb.errors import InvalidInput, KbError, ModelUnavailable
-from kb.index import faiss_index, lexical, manifest
+from kb.index import checkpoint, lexical, manifest
+from kb.index.faiss_index import FaissIndex
 from kb.service import Service
 from kb.settings import Settings
 from kb.upkeep.backup import verified
@@ -67,11 +68,11 @@ def flips(count: int, start: Any, scratch: Path, monkeypatch: pytest.MonkeyPatch
             root = start.copied(scratch / "root") if number % 300 == 0 else None
             shutil.copytree(source, folder)
             (folder / path.relative_to(source)).write_bytes(damaged(good, chance))
-            dense = faiss_index.damage(folder / target.fingerprint)
+            dense = checkpoint.damage(folder / target.fingerprint)
             words = lexical.damage(folder / "lexical")
             assert (dense is None, words is None) == (not kind.startswith("dense"), kind.startswith("dense"))
             if dense:
-                index = faiss_index.FaissIndex(
+                index = FaissIndex(
                     folder / target.fingerprint, fingerprint=target.fingerprint, dim=target.dim
                 )
                 assert (index.seq, read) == (0, []), f"{kind}: used"

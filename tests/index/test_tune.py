@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from kb.errors import Interrupted
-from kb.index import calibrate, compact, faiss_index, segment
+from kb.index import calibrate, checkpoint, compact, faiss_index, segment
 from kb.index.exact import ExactIndex
 from kb.index.faiss_index import FaissIndex
 from kb.index.manifest import read_manifest, write_manifest
@@ -316,7 +316,7 @@ def test_a_refusing_disk_costs_one_trial(large: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(faiss_index, "write_manifest", refuse)
+        patched.setattr(checkpoint, "write_manifest", refuse)
         with pytest.raises(OSError, match="No space"):
             index.tune()
         index.tune()
