@@ -1,4 +1,4 @@
-"""The Python API; it puts the parts together, and leaves their work to them."""
+"""The Python API: puts the parts together, and leaves their work to them."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,9 +15,10 @@ from kb.errors import InvalidInput, NotFound, storage
 from kb.index.manifest import make_folder
 from kb.ingest import source
 from kb.ingest.chunk import check_policy, default_policy
+from kb.ingest.core import IngestCore
 from kb.ingest.jobs import JobRunner
-from kb.ingest.level import Progress, level
-from kb.ingest.pipeline import Parser, Pipeline, Tally
+from kb.ingest.level import Progress, silent
+from kb.ingest.pipeline import Parser
 from kb.ingest.reembed import Judge, ModelChange
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Incoming
@@ -51,9 +52,6 @@ if TYPE_CHECKING:
     from kb.index.tune import Tuned
     from kb.upkeep.check import Report
 
-# Documents sent in share one source: the same name again replaces the document.
-_UPLOADS = "upload"
-
 
 class Service:
     """Knowledge bases in one data folder. Thread-safe; several processes may share the folder."""
@@ -63,13 +61,17 @@ class Service:
             make_folder(settings.data_dir)
         self.settings = settings
         self.catalog = Catalog(settings.database_url)
+        self._models = LoadedModels(settings.models_dir, threads=settings.threads, reranker=settings.reranker)
+        self._indexes = Indexes(settings.indexes_dir, self.catalog)
+        self._ingest = IngestCore(self.catalog, self._models, self._indexes)
         # Jobs follow each other, and to start a parser takes longer than most of them.
         self._job_parser = ParserProcess()
         self.jobs = JobRunner(
-            self.catalog.jobs, self._run_job, self._job_parser.close, settings.data_dir / "jobs.lock"
+            self.catalog.jobs,
+            partial(self._ingest.sent, parser=self._job_parser),
+            self._job_parser.close,
+            settings.data_dir / "jobs.lock",
         )
-        self._models = LoadedModels(settings.models_dir, threads=settings.threads, reranker=settings.reranker)
-        self._indexes = Indexes(settings.indexes_dir, self.catalog)
         self._search = SearchCore(
             self.catalog.documents, self._models.embed_queries, self._indexes.live, self._models.reranker
         )
@@ -186,21 +188,9 @@ class Service:
         progress: Progress | None = None,
     ) -> IngestReport:
         """Bring a knowledge base level with any source, as `ingest` does with a folder."""
-        source_id = self.catalog.store.source(kb.id, source_uri)
-        pipeline = Pipeline(self.catalog.store, partial(self._under, kb.id), parser, source_id)
-        report = level(
-            self.catalog,
-            pipeline,
-            kb.id,
-            source_id,
-            files,
-            whole=whole,
-            attributes=attributes,
-            progress=progress or _silent,
+        return self._ingest.level(
+            kb.id, source_uri, files, parser, whole=whole, attributes=attributes, progress=progress or silent
         )
-        # Who called may close at once: the next start should find the index written.
-        self._indexes.follow(kb.id).settle()
-        return report
 
     def submit(self, kb: str, files: Sequence[JobFile]) -> Job:
         """Accept documents for ingestion in the background: when this returns they survive a crash."""
@@ -345,7 +335,7 @@ class Service:
         """
         found = self.catalog.knowledge_bases.get(kb)
         return self._change.to(
-            found, model, judge=judge, only_if_better=only_if_better, progress=progress or _silent
+            found, model, judge=judge, only_if_better=only_if_better, progress=progress or silent
         )
 
     def rollback(self, kb: str, *, progress: Progress | None = None) -> Reembedded:
@@ -353,7 +343,7 @@ class Service:
 
         The two change places, so that a second rollback undoes the first. Raises NotFound where none is kept.
         """
-        return self._change.back(self.catalog.knowledge_bases.get(kb), progress or _silent)
+        return self._change.back(self.catalog.knowledge_bases.get(kb), progress or silent)
 
     def forget(self, kb: str) -> list[str]:
         """Drop the model that a rollback would return to, and one half built, with all they take on the disk.
@@ -408,30 +398,10 @@ class Service:
         for kb in self.knowledge_bases():
             self._indexes.follow(kb.id)
 
-    # Parts
-
     def _existing(self, name: str) -> KnowledgeBase | None:
         with suppress(NotFound):
             return self.catalog.knowledge_bases.get(name)
         return None
-
-    def _under(self, kb_id: str) -> tuple[KnowledgeBase, Embedder]:
-        kb = self.catalog.knowledge_bases.get(kb_id)
-        return kb, self._models.embedder_of(kb)
-
-    def _run_job(self, job: Job) -> IngestReport:
-        kb = self.catalog.knowledge_bases.get(job.knowledge_base_id)
-        source_id = self.catalog.store.source(kb.id, _UPLOADS)
-        sent = self.catalog.jobs.start(job.id)
-        tally = Tally()
-        pipeline = Pipeline(self.catalog.store, partial(self._under, kb.id), self._job_parser, source_id)
-        pipeline.run(self.jobs.while_wanted(sent), tally, lambda done, embedded: None)
-        self._indexes.follow(kb.id)
-        return tally.report()
-
-
-def _silent(done: int, total: int, embedded: int) -> None:
-    """Progress that nobody watches."""
 
 
 def open(data_dir: Path | str | None = None) -> Service:

@@ -31,12 +31,17 @@ log = logging.getLogger(__name__)
 class JobRunner:
     """Runs waiting jobs, oldest first, in one thread of one process of a data folder.
 
-    run: takes the documents of one job in. A job found half done after a crash runs again: what it
-    had committed is seen to be there and costs nothing. rest: called when nothing was to do for a while.
+    run: takes the documents of one job into its knowledge base, given by id. A job found half done after a
+    crash runs again: what it had committed is seen to be there and costs nothing. rest: called when nothing
+    was to do for a while.
     """
 
     def __init__(
-        self, jobs: Jobs, run: Callable[[Job], IngestReport], rest: Callable[[], None], lock: Path
+        self,
+        jobs: Jobs,
+        run: Callable[[str, Iterator[tuple[Incoming, Attributes]]], IngestReport],
+        rest: Callable[[], None],
+        lock: Path,
     ) -> None:
         self._jobs = jobs
         self._run = run
@@ -76,13 +81,6 @@ class JobRunner:
         self.stop_soon()
         if self._thread.is_alive():
             self._thread.join()
-
-    def while_wanted(self, sent: Sequence[JobFile]) -> Iterator[tuple[Incoming, Attributes]]:
-        """The documents of a job, one by one. Raises Interrupted once a stop was asked for."""
-        for file in sent:
-            if self._stopping:
-                raise Interrupted("the server is stopping; the job goes on at its next start")
-            yield Blob(file.name, file.data), file.attributes
 
     def _work(self) -> None:
         while not self._stopping:
@@ -125,7 +123,8 @@ class JobRunner:
 
     def _take_in(self, job: Job) -> None:
         try:
-            report = self._run(job)
+            sent = self._jobs.start(job.id)
+            report = self._run(job.knowledge_base_id, self._while_wanted(sent))
         except Interrupted:
             return
         except _PASSING:
@@ -141,3 +140,9 @@ class JobRunner:
             self._jobs.finish(job.id, report=report)
         with self._finished:
             self._finished.notify_all()
+
+    def _while_wanted(self, sent: Sequence[JobFile]) -> Iterator[tuple[Incoming, Attributes]]:
+        for file in sent:
+            if self._stopping:
+                raise Interrupted("the server is stopping; the job goes on at its next start")
+            yield Blob(file.name, file.data), file.attributes

@@ -12,6 +12,10 @@ Progress = Callable[[int, int, int], None]
 """Called with documents done, documents in all, and texts embedded so far."""
 
 
+def silent(done: int, total: int, embedded: int) -> None:
+    """Progress that nobody watches."""
+
+
 def level(
     catalog: Catalog,
     pipeline: Pipeline,

@@ -17,6 +17,7 @@ import uvicorn
 from api import admission
 from api.app import create_app
 from kb.embed.loaded import LoadedModels
+from kb.ingest.core import IngestCore
 from kb.service import Service
 from kb.settings import Settings
 
@@ -31,18 +32,18 @@ def say(word: str, what: str) -> None:
         sys.stdout.flush()
 
 
-def gate(work: str, name: str) -> None:
-    """Have a method of `Service` say its second argument and wait until it may pass."""
-    real = getattr(Service, name)
+def gate(work: str, owner: type, name: str) -> None:
+    """Have a method say its second argument and wait until it may pass."""
+    real = getattr(owner, name)
 
-    def gated(self: Service, what: Any, *given: Any, **more: Any) -> Any:
+    def gated(self: object, what: Any, *given: Any, **more: Any) -> Any:
         say(work, what if isinstance(what, str) else "")
         with changed:
             changed.wait_for(lambda: held[work] > 0)
             held[work] -= 1
         return real(self, what, *given, **more)
 
-    setattr(Service, name, gated)
+    setattr(owner, name, gated)
 
 
 def obey(state: Any) -> None:
@@ -78,8 +79,9 @@ def main(fakes: str, data: str, port: str) -> None:
     spec.loader.exec_module(module)
     embedder = module.WordEmbedder()
     LoadedModels.embedder = lambda self, model: embedder  # type: ignore[assignment, method-assign]
-    for work, name in [("search", "search"), ("list", "documents"), ("job", "_run_job")]:
-        gate(work, name)
+    gate("search", Service, "search")
+    gate("list", Service, "documents")
+    gate("job", IngestCore, "sent")
     admission._OTHER_BYTES = 100_000
     admission.WAITING = 2
     app = create_app(Settings(Path(data), f"sqlite:///{data}/catalog.db"))

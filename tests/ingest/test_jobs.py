@@ -1,15 +1,18 @@
 """The queue of jobs: one that must wait does not hold up the others."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import DataError, OperationalError
 
+from kb.catalog.jobs import JobFile
 from kb.errors import ModelUnavailable, StorageFull
 from kb.ingest import jobs as jobs_module
 from kb.ingest.jobs import JobRunner
-from kb.types import IngestReport, Job
+from kb.ingest.source import Incoming
+from kb.types import Attributes, IngestReport, Job
 
 
 class Queue:
@@ -23,6 +26,10 @@ class Queue:
         both = [Job(name, "kb", "queued", 1, None, None, "", None) for name in ("first", "second")]
         return [job for job in both if job.id not in self.finished]
 
+    def start(self, job_id: str) -> list[JobFile]:
+        """One document, named as its job."""
+        return [JobFile(job_id, b"", {})]
+
     def finish(self, job_id: str, *, report: IngestReport | None = None, error: str | None = None) -> None:
         """Note the end."""
         self.finished[job_id] = error
@@ -34,10 +41,11 @@ def work(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Q
     queue: Any = Queue()
     turns: list[str] = []
 
-    def run(job: Job) -> IngestReport:
-        turns.append(job.id)
-        runner._stopping = job.id == "second" or turns.count("first") == 3
-        if job.id == "first":
+    def run(kb_id: str, documents: Iterator[tuple[Incoming, Attributes]]) -> IngestReport:
+        ((file, _),) = documents
+        turns.append(file.uri)
+        runner._stopping = file.uri == "second" or turns.count("first") == 3
+        if file.uri == "first":
             raise error
         return IngestReport()
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from kb.catalog.documents import Opened
-from kb.catalog.jobs import JobFile
 from kb.catalog.prepared import Prepared
 from kb.search.expand import MAX_SECTION, _section
 from kb.types import ChunkingPolicy, Hit
@@ -41,10 +41,11 @@ The valve closes at 12 bar and opens again at 9.
 
 
 @pytest.fixture
-def handbook(words: Any) -> Any:
+def handbook(words: Any, folder: Path) -> Any:
     """A service with the handbook, cut into chunks of 16 words."""
     words.create_knowledge_base("handbook", chunking=ChunkingPolicy(16, 0))
-    words._run_job(words.submit("handbook", [JobFile("handbook.md", HANDBOOK.encode(), {})]))
+    (folder / "handbook.md").write_text(HANDBOOK)
+    words.ingest(folder, "handbook")
     return words
 
 
@@ -80,11 +81,12 @@ def test_a_hit_becomes_its_section(handbook: Any, query: str, begin: str, end: s
     assert (hit.score, hit.heading, hit.page) == (narrow.score, narrow.heading, narrow.page)
 
 
-def test_a_chunk_over_several_sections_keeps_them_all(words: Any) -> None:
+def test_a_chunk_over_several_sections_keeps_them_all(words: Any, folder: Path) -> None:
     """From the heading above its beginning, to the next behind it that is no deeper than that one."""
     words.create_knowledge_base("k", chunking=ChunkingPolicy(16, 0))
     text = "# A\n\n## B\n\none zebra\n\n## C\n\ntwo\n\n# D\n\nthree\n"
-    words._run_job(words.submit("k", [JobFile("a.md", text.encode(), {})]))
+    (folder / "a.md").write_text(text)
+    words.ingest(folder, "k")
     (narrow,) = words.search("zebra", ["k"], mode="lexical").hits
     (hit,) = words.search("zebra", ["k"], mode="lexical", expand="section").hits
     assert (narrow.start, narrow.end) == (hit.start, hit.end) == (0, text.index("\n\n# D"))
