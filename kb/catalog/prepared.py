@@ -2,7 +2,8 @@
 
 import threading
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Engine, Select
@@ -19,6 +20,10 @@ class Prepared:
     def __init__(self, engine: Engine, statement: Select[Any]) -> None:
         self._engine = engine
         self._compiled = statement.compile(dialect=engine.dialect)
+        self._positions = self._compiled.positiontup or []
+        self._fixed = self._compiled.params
+        # Most searches ask for as many as the last one, and to write the SQL takes as long as to run it.
+        self._for_lengths = lru_cache(32)(self._expanded)
         columns = statement.selected_columns
         # Rows are plain tuples that also know their columns by name.
         self._row: Any = namedtuple("Row", columns.keys())  # type: ignore[misc]
@@ -30,20 +35,35 @@ class Prepared:
 
     def __call__(self, **parameters: object) -> list[Any]:
         """All rows, as named tuples. Raises sqlalchemy.exc.DBAPIError as any other read does."""
-        sql = self._compiled.construct_expanded_state(parameters)
+        statement, values = self._written(parameters)
         connection = self._engine.raw_connection()
         try:
             cursor = connection.cursor()
-            cursor.execute(
-                sql.statement, sql.positional_parameters if self._compiled.positional else sql.parameters
-            )
+            cursor.execute(statement, values)
             return [self._made(row) for row in cursor.fetchall()]
         except self._engine.dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(
-                sql.statement, None, error, self._engine.dialect.loaded_dbapi.Error, hide_parameters=True
+                statement, None, error, self._engine.dialect.loaded_dbapi.Error, hide_parameters=True
             ) from error
         finally:
             connection.close()
+
+    def _written(self, parameters: Mapping[str, object]) -> tuple[str, Any]:
+        """The SQL for lists as long as these, and its values as the driver takes them."""
+        if not self._positions:
+            sql = self._compiled.construct_expanded_state(parameters)
+            return sql.statement, sql.parameters
+        given = [parameters.get(name, self._fixed[name]) for name in self._positions]
+        lengths = tuple(len(value) if isinstance(value, list | tuple) else None for value in given)
+        values = [one for value in given for one in (value if isinstance(value, list | tuple) else [value])]
+        return self._for_lengths(lengths), values
+
+    def _expanded(self, lengths: tuple[int | None, ...]) -> str:
+        lists = {
+            name: None if length is None else [None] * length
+            for name, length in zip(self._positions, lengths, strict=True)
+        }
+        return self._compiled.construct_expanded_state(lists).statement
 
     def _made(self, row: Any) -> Any:
         if self._decoders:
