@@ -106,7 +106,7 @@ def test_a_service_that_has_it_open_follows(
     other = open_large()
     assert targets(other) == (0.99, 0.99, 0.99)
     large.tune("kb", 0.999)
-    monkeypatch.setattr(faiss_index, "effort_for", None)
+    monkeypatch.setattr(faiss_index, "calibrated", None)
     assert other.search("pump doc7", ["kb"], mode="dense").hits[0].uri == "doc7"
     assert targets(other) == (0.999, 0.999, 0.999)
 
@@ -149,7 +149,7 @@ class Crash(BaseException):
     """Stands for the end of the process at this point."""
 
 
-@pytest.mark.parametrize(("owner", "moment"), [(faiss_index, "effort_for"), (checkpoint, "write_manifest")])
+@pytest.mark.parametrize(("owner", "moment"), [(faiss_index, "calibrated"), (checkpoint, "write_manifest")])
 def test_a_crash_between_catalog_and_manifest_is_mended(
     large: Any, open_large: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, owner: Any, moment: str
 ) -> None:

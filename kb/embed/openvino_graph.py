@@ -5,6 +5,7 @@ Where the processor multiplies bfloat16, a passage takes half the time that it t
 """
 
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -16,6 +17,10 @@ from numpy.typing import NDArray
 
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
+
+# Shapes whose code is kept, in OpenVINO and in the library beneath it. By default it is 5,000 and 1,024, and a
+# server grows by 85 MB until it has met every shape (benchmarks/README.md, "Runtime").
+_SHAPES_KEPT = 128
 
 _CPUINFO = Path("/proc/cpuinfo")
 _MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16"}
@@ -72,6 +77,7 @@ class OpenVinoGraph:
             "PERFORMANCE_HINT": "LATENCY",
             # A thread bound to a core waits there for whoever has it: in a server, its own client.
             "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": _SHAPES_KEPT,
         }
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
@@ -95,6 +101,8 @@ class OpenVinoGraph:
 
 
 def _openvino() -> Any:
+    # Read by the library when it makes its first code.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_SHAPES_KEPT))
     # Importing it reports the import to a web analytics service, unless this subpackage, a converter of
     # models, is missing. A server that works offline calls nobody; a tenth of a second is saved as well.
     converter = "openvino.tools.ovc"

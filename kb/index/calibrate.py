@@ -3,18 +3,15 @@
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kb.errors import Interrupted
 from kb.index.policy import Effort, graph_refine, least_beam, least_refine
+from kb.index.segment import HALF, Base, Positions, threads
 from kb.index.vectors import unit
 from kb.types import Vectors
-
-if TYPE_CHECKING:
-    from kb.index.segment import Base, Positions
 
 # Of fewer questions for the best 10 the mean would miss by more than the target allows; 100 each say more.
 _QUESTIONS = {10: 1024, 100: 256}
@@ -27,18 +24,24 @@ _LADDER = [round(10 * 1.125**step) for step in range(52)]
 _OTHER = 0.4
 
 
-def calibrated(base: "Base", recall: float, before: Effort | None, stopped: threading.Event) -> Effort:
+def calibrated(base: Base, recall: float, before: Effort | None, stopped: threading.Event) -> Effort:
     """The least effort with which questions to `base` find `recall` of their 10 and 100 best.
 
-    before: that of a base which has grown into this one. Raises Interrupted soon after `stopped` is set.
+    before: that of a base which has grown into this one. Uses half of the cores. Raises
+    Interrupted soon after `stopped` is set.
     """
     if before is not None and before.recall == recall and len(base) <= _GROWTH * before.rows:
         return before
+    with threads(HALF):
+        return _tried(base, recall, stopped)
+
+
+def _tried(base: Base, recall: float, stopped: threading.Event) -> Effort:
     asked = questions(base, max(_QUESTIONS.values()))
     best = _best(base, asked, min(100, len(base)))
     everything = np.ones(len(base), bool)
 
-    def least(k: int, find: Callable[[Vectors, int], "Positions"]) -> int:
+    def least(k: int, find: Callable[[Vectors, int], Positions]) -> int:
         def enough(effort: int) -> bool:
             found = []
             for question in some:
@@ -53,7 +56,7 @@ def calibrated(base: "Base", recall: float, before: Effort | None, stopped: thre
         ladder = [*(effort for effort in _LADDER if k <= effort < len(base)), len(base)]
         return ladder[bisect_left(ladder[:-1], True, key=enough)]
 
-    def by_codes(question: Vectors, count: int) -> "Positions":
+    def by_codes(question: Vectors, count: int) -> Positions:
         return base.scan(question, min(count, len(base)), everything, len(base))
 
     refine = {k: max(least(k, by_codes), least_refine(k, recall)) for k in (10, 100)}
@@ -69,7 +72,7 @@ def calibrated(base: "Base", recall: float, before: Effort | None, stopped: thre
     return Effort(recall, len(base), refine[10], refine[100], beam[10], beam[100])
 
 
-def questions(base: "Base", most: int) -> Vectors:
+def questions(base: Base, most: int) -> Vectors:
     """Questions made of the base's own vectors, at most so many, unit length, shape (n, dim)."""
     random = np.random.default_rng(0)
     live = np.flatnonzero(base.ids >= 0)
@@ -78,7 +81,7 @@ def questions(base: "Base", most: int) -> Vectors:
     return unit(np.asarray(one + _OTHER * random.permutation(other), np.float32))
 
 
-def _best(base: "Base", questions: Vectors, k: int) -> NDArray[np.float32]:
+def _best(base: Base, questions: Vectors, k: int) -> NDArray[np.float32]:
     """The k highest scores of each question, falling, by an exact scan."""
     top = np.full((len(questions), 0), -np.inf, np.float32)
     for block in base.flat_blocks():
@@ -87,7 +90,7 @@ def _best(base: "Base", questions: Vectors, k: int) -> NDArray[np.float32]:
     return top
 
 
-def _recall(base: "Base", questions: Vectors, found: list["Positions"], best: NDArray[np.float32]) -> float:
+def _recall(base: Base, questions: Vectors, found: list[Positions], best: NDArray[np.float32]) -> float:
     """The share of the best that was found, counted by score: of equal rows any will do."""
     k = best.shape[1]
     hit = 0

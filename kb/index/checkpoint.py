@@ -15,6 +15,7 @@ from uuid import uuid4
 from filelock import FileLock
 
 from kb.errors import IndexCorrupt
+from kb.index.calibrate import calibrated
 from kb.index.compact import next_rows
 from kb.index.manifest import check_files, digest, mismatch, read_manifest, sync, write_manifest
 from kb.index.policy import Effort
@@ -87,16 +88,12 @@ class CheckpointFolder:
         """
         name = uuid4().hex
         rows = next_rows(state)
-        files, effort = write(
-            self._folder,
-            name,
-            rows.ids,
-            rows.blocks,
-            self._dim,
-            grown=rows.grown,
-            recall=recall,
-            stopped=stopped,
-        )
+        files = write(self._folder, name, rows.ids, rows.blocks, self._dim, grown=rows.grown, stopped=stopped)
+        base, effort = Base(self._folder, name, self._dim, None), None
+        if base.kind != "flat":
+            before = None if rows.grown is None else rows.grown.effort
+            # The target as it is now: to write the files may have taken minutes.
+            effort = calibrated(base, recall(), before, stopped)
         for path in files:
             sync(path)
         self._seal(Checkpoint(name, state.seq, effort, {path.name: digest(path) for path in files}))

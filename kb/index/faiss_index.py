@@ -15,9 +15,10 @@ from pathlib import Path
 from filelock import Timeout
 
 from kb.errors import DimensionMismatch, IndexCorrupt
+from kb.index.calibrate import calibrated
 from kb.index.checkpoint import CheckpointFolder
 from kb.index.policy import Effort
-from kb.index.segment import Base, Mask, effort_for
+from kb.index.segment import Base, Mask
 from kb.index.state import Places, State
 from kb.index.tune import Cost, cost
 from kb.types import RECALL, Allowed, Ids, Neighbours, StoredVectors, Vectors
@@ -157,7 +158,7 @@ class FaissIndex:
         base, recall = self._state.base, self._recall()
         if base is None or base.effort is None or base.effort.recall == recall:
             return
-        effort = effort_for(base, recall, None, self._stopped)
+        effort = calibrated(base, recall, None, self._stopped)
         # Kept in memory first: where the disk refuses the manifest, this process need not try again.
         self._search_with(effort)
         with suppress(FileNotFoundError, IndexCorrupt):

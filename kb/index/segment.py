@@ -15,7 +15,7 @@ graphs", 2016.
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.errors import IndexCorrupt, Interrupted
-from kb.index.calibrate import calibrated
 from kb.index.policy import (
     BUILD_BEAM,
     FLAT_UNTIL,
@@ -46,7 +45,7 @@ SUFFIXES = (".ids", ".rows", ".flat", ".codes", ".graph")
 # Rows handled at once while building: 6 MB of float32, and two seconds of a graph before a stop is heeded.
 _AT_ONCE = 4096
 # What is done in the background leaves half of the cores to the searches beside it.
-_HALF = max(1, (os.cpu_count() or 2) // 2)
+HALF = max(1, (os.cpu_count() or 2) // 2)
 # Bits a dimension of a code, and of the query it is compared with.
 _CODE_BITS, _QUERY_BITS = 2, 4
 
@@ -139,7 +138,7 @@ class Base:
             parameters.sel = picking.sel
         # A team of threads would be started for one question; on a busy machine its members wait for each
         # other twenty times as long as the scan takes.
-        with _threads(1):
+        with threads(1):
             rows = self._codes.search(vector[None], count, params=parameters)[1][0]
         return np.asarray(rows[rows >= 0])
 
@@ -215,13 +214,11 @@ def write(
     dim: int,
     *,
     grown: Base | None,
-    recall: Callable[[], float],
     stopped: threading.Event,
-) -> tuple[list[Path], Effort | None]:
-    """Write a base of some rows; returns its files, not yet synced, and its effort.
+) -> list[Path]:
+    """Write a base of some rows; returns its files, not yet synced.
 
     grown: an earlier base whose rows are the first of these, in the same places; its graph is added to.
-    recall: the target, asked when the files are made: that may take minutes.
     Raises Interrupted soon after `stopped` is set.
     """
     import faiss
@@ -237,8 +234,8 @@ def write(
         flat = faiss.IndexFlatIP(dim)
         _add(flat, rows, 0, total, stopped)
         _save(flat, files[".flat"])
-        return [files[".ids"], files[".rows"], files[".flat"]], None
-    with _threads(_HALF):
+        return [files[".ids"], files[".rows"], files[".flat"]]
+    with threads(HALF):
         codes = faiss.IndexRaBitQ(dim, faiss.METRIC_INNER_PRODUCT, _CODE_BITS)
         codes.train(unit(rows.take(np.arange(0, total, max(1, total // _AT_ONCE)))))
         _add(codes, rows, 0, total, stopped)
@@ -253,18 +250,11 @@ def write(
             _add(graph, rows, first, total, stopped)
             _save(graph, files[".graph"])
             made.append(files[".graph"])
-    before = None if grown is None else grown.effort
-    return made, effort_for(Base(folder, name, dim, None), recall(), before, stopped)
-
-
-def effort_for(base: Base, recall: float, before: Effort | None, stopped: threading.Event) -> Effort:
-    """As `calibrated`, with half of the cores."""
-    with _threads(_HALF):
-        return calibrated(base, recall, before, stopped)
+    return made
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """FAISS, called from this thread, uses so many."""
     import faiss
 

@@ -152,7 +152,7 @@ def test_what_is_open_elsewhere_takes_the_effort_over(large: Path, monkeypatch: 
     other.apply(2, NONE, np.empty((0, DIM), np.float16), NUMBERS[:5])
     target.recall = 0.999
     mine.tune()
-    monkeypatch.setattr(faiss_index, "effort_for", None)
+    monkeypatch.setattr(faiss_index, "calibrated", None)
     for follow in (other.tune, other.adopt):
         follow()
         assert used(other) == used(mine) == kept(large)
