@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from kb.errors import ModelUnavailable
 from kb.types import Vectors
 
-# Shapes whose code is kept, in OpenVINO and in the library beneath it. By default it is 5,000 and 1,024, and a
-# server grows by 85 MB until it has met every shape (benchmarks/README.md, "Runtime").
+# Shapes whose code is kept, in OpenVINO and in the library beneath it. They would keep 5,000 and 1,024, and a
+# server would grow by 85 MB until it has met every shape (benchmarks/README.md, "Runtime").
 _SHAPES_KEPT = 128
 
 _CPUINFO = Path("/proc/cpuinfo")
