@@ -15,7 +15,7 @@ from api import docs, errors, openapi
 from api.admission import SEARCHES_AT_ONCE, WAITING, Admission, Door
 from api.auth import Gate, Keyring
 from api.metrics import Metrics
-from api.process import end_with_parent, heeding_stops
+from api.process import end_with_parent, heeding_stops, share_arenas
 from api.routes import contents, documents, health, jobs, knowledge_bases, search
 from api.trace import Trace
 from kb.errors import KbError
@@ -87,6 +87,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
 
 def from_environment() -> FastAPI:
     """The application of this process's environment: `kb.Settings.read`, and KB_HOST as `open_to`."""
+    share_arenas()
     end_with_parent()
     return create_app(kb.Settings.read(), open_to=os.environ.get("KB_HOST", "127.0.0.1"))
 
