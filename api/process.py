@@ -1,4 +1,4 @@
-"""What a server process does beside requests: it heeds a stop and its parent's end, and keeps its memory small."""
+"""Beside requests: a stop that is asked for, the end of the parent process, and memory that threads share."""
 
 import ctypes
 import multiprocessing

@@ -26,7 +26,7 @@ def next_rows(state: State) -> NextRows:
     In the latter case removed rows stay as way marks: their id is -1 and their vector zero.
     """
     base, base_live = state.base, state.base_live
-    added, added_ids = state.tail[state.tail_live], state.tail_ids[state.tail_live]
+    added, added_ids = state.tail, state.tail_ids
     if base is None:
         order = np.argsort(added_ids)
         return NextRows(added_ids[order], iter([added[order]]), None)

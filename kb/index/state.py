@@ -23,14 +23,15 @@ class State:
     tail: StoredVectors
     tail_units: Vectors
     tail_ids: Ids
-    tail_live: Mask
+    passed: int = 0
+    """Rows that were in the tail and are removed: a server that takes in much would grow by them."""
 
     @classmethod
     def empty(cls, dim: int) -> Self:
         """Before the first change."""
         none, mask = np.empty(0, np.int64), np.empty(0, bool)
         rows = np.empty((0, dim), np.float16)
-        return cls(0, None, none, none, mask, rows, rows.astype(np.float32), none, mask)
+        return cls(0, None, none, none, mask, rows, rows.astype(np.float32), none)
 
     @classmethod
     def written(cls, seq: int, base: Base, dim: int) -> Self:
@@ -47,7 +48,7 @@ class State:
 
     def __len__(self) -> int:
         """Live vectors."""
-        return int(np.count_nonzero(self.base_live) + np.count_nonzero(self.tail_live))
+        return int(np.count_nonzero(self.base_live)) + len(self.tail_ids)
 
     @property
     def base_ids(self) -> Ids:
@@ -56,16 +57,17 @@ class State:
 
     @property
     def changed(self) -> int:
-        """How many rows of the base were removed, and how many the tail has."""
-        return int(np.count_nonzero(~self.base_live & (self.base_ids >= 0))) + len(self.tail_ids)
+        """How many rows of the base were removed, and how many the tail has or had."""
+        gone = int(np.count_nonzero(~self.base_live & (self.base_ids >= 0)))
+        return gone + len(self.tail_ids) + self.passed
 
     def live_ids(self) -> Ids:
         """Every live chunk, ascending."""
-        return np.sort(np.concatenate([self.base_ids[self.base_live], self.tail_ids[self.tail_live]]))
+        return np.sort(np.concatenate([self.base_ids[self.base_live], self.tail_ids]))
 
     def applied(self, seq: int, add: Ids, vectors: StoredVectors, remove: Ids) -> Self:
         """After one step of the feed; see `kb.protocols.VectorIndex.apply`."""
-        gone_rows, gone_tail = self._rows_of(remove), self._tail_of(remove)
+        gone_rows, stays = self._rows_of(remove), ~np.isin(self.tail_ids, remove)
         wanted = ~np.isin(add, remove) & (self._rows_of(add) < 0) & (self._tail_of(add) < 0)
         # Of an id given twice the first vector stays.
         wanted[np.setdiff1d(np.arange(len(add)), np.unique(add, return_index=True)[1])] = False
@@ -73,10 +75,10 @@ class State:
             self,
             seq=seq,
             base_live=_without(self.base_live, gone_rows),
-            tail=np.concatenate([self.tail, vectors[wanted]]),
-            tail_units=np.concatenate([self.tail_units, unit(vectors[wanted])]),
-            tail_ids=np.concatenate([self.tail_ids, add[wanted]]),
-            tail_live=np.concatenate([_without(self.tail_live, gone_tail), np.ones(int(wanted.sum()), bool)]),
+            tail=np.concatenate([self.tail[stays], vectors[wanted]]),
+            tail_units=np.concatenate([self.tail_units[stays], unit(vectors[wanted])]),
+            tail_ids=np.concatenate([self.tail_ids[stays], add[wanted]]),
+            passed=self.passed + int(np.count_nonzero(~stays)),
         )
 
     def onto(self, opened: Self) -> Self:
@@ -84,7 +86,7 @@ class State:
         if opened.seq >= self.seq:
             return opened
         base_live = opened.base_live & (positions(opened.base_ids, self.live_ids()) >= 0)
-        kept = self.tail_live & (opened._rows_of(self.tail_ids) < 0)
+        kept = opened._rows_of(self.tail_ids) < 0
         return replace(
             opened,
             seq=self.seq,
@@ -92,7 +94,6 @@ class State:
             tail=self.tail[kept],
             tail_units=self.tail_units[kept],
             tail_ids=self.tail_ids[kept],
-            tail_live=np.ones(int(kept.sum()), bool),
         )
 
     def search(self, vector: Vectors, k: int, allow: Allowed | None, kept: Mask | None) -> Neighbours:
@@ -104,9 +105,9 @@ class State:
             )
             ids = self.base.ids[rows]
         if len(self.tail_ids):
-            live = self.tail_live if allow is None else self.tail_live & allow.hold(self.tail_ids)
-            ids = np.concatenate([ids, self.tail_ids[live]])
-            scores = np.concatenate([scores, products(self.tail_units, vector)[live]])
+            held = slice(None) if allow is None else allow.hold(self.tail_ids)
+            ids = np.concatenate([ids, self.tail_ids[held]])
+            scores = np.concatenate([scores, products(self.tail_units, vector)[held]])
         best = np.lexsort((ids, -scores))[:k]
         return Neighbours(ids[best], scores[best], exact)
 
@@ -131,8 +132,7 @@ class State:
         """The same of the tail."""
         order = np.argsort(self.tail_ids, kind="stable")
         at = positions(ids, self.tail_ids[order])
-        rows = np.where(at < 0, -1, order[at] if len(order) else at)
-        return np.where((rows >= 0) & self.tail_live[rows], rows, -1) if len(order) else rows
+        return np.where(at < 0, -1, order[at]) if len(order) else at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
