@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from kb.catalog import Catalog
 from kb.catalog.attributes import checked
 from kb.catalog.jobs import JobFile
+from kb.content.core import Contents
 from kb.embed.loaded import LoadedModels
 from kb.errors import InvalidInput, NotFound, storage
 from kb.index.manifest import make_folder
@@ -23,6 +24,7 @@ from kb.ingest.reembed import Judge, ModelChange
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Incoming
 from kb.protocols import Embedder, Reranker
+from kb.search.columns import FilterKey
 from kb.search.core import SearchCore
 from kb.search.explain import Explainer
 from kb.search.indexes import Indexes
@@ -75,6 +77,7 @@ class Service:
         self._search = SearchCore(
             self.catalog.documents, self._models.embed_queries, self._indexes.live, self._models.reranker
         )
+        self.contents = Contents(self.catalog.versions)
         self._explainer = Explainer(self._search, self.catalog.documents)
         self._change = ModelChange(self.catalog, self._models, self._indexes, settings.dense_weight)
 
@@ -124,6 +127,10 @@ class Service:
         """One, with its counts. Raises NotFound."""
         found = self.catalog.knowledge_bases.get(name_or_id)
         return next(kb for kb in self.knowledge_bases() if kb.id == found.id)
+
+    def filter_keys(self, kb: str) -> list[FilterKey]:
+        """The attributes that the documents of a knowledge base can be filtered by. Raises NotFound."""
+        return self._indexes.live(self.catalog.knowledge_bases.get(kb)).columns.keys()
 
     def change_knowledge_base(
         self,
@@ -220,7 +227,7 @@ class Service:
 
     def text(self, content_version_id: str, start: int = 0, end: int | None = None) -> str:
         """text[start:end] of a version, in code points."""
-        return self.catalog.documents.text(content_version_id, start, end)
+        return self.contents.text(content_version_id, start, end)
 
     # Search
 

@@ -10,6 +10,9 @@ from typing import Self
 from kb.embed.folder import DEFAULT_MODEL
 from kb.errors import InvalidInput
 
+CONTEXT_WINDOW = 1_047_576
+"""Tokens that gpt-4.1-mini reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -18,7 +21,8 @@ class Settings:
     data_dir: everything that is stored. database_url: the catalog, SQLite in the data folder unless given.
     model: the embedding model of new knowledge bases. reranker: a CrossEncoder for searches that ask for
     one, None for none. threads: cores one run of a model may use, 0 for all.
-    dense_weight: what the dense part counts in hybrid search, 0 to 1 (kb.search.fuse).
+    dense_weight: what the dense part counts in hybrid search, 0 to 1 (kb.search.fuse). context_window: tokens
+    that the model behind the tools reads; what one tool gives is a share of it (kb.tools.registry).
     """
 
     data_dir: Path
@@ -27,6 +31,7 @@ class Settings:
     threads: int = 0
     dense_weight: float = 0.5
     reranker: str | None = None
+    context_window: int = CONTEXT_WINDOW
 
     @property
     def models_dir(self) -> Path:
@@ -40,7 +45,8 @@ class Settings:
 
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
-        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS and KB_DENSE_WEIGHT.
+        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT and
+        KB_CONTEXT_WINDOW.
 
         An argument wins.
 
@@ -60,6 +66,10 @@ class Settings:
         if not re.fullmatch(r"0?\.\d+|[01](\.0*)?", weight):
             message = f"KB_DENSE_WEIGHT must be a number from 0 to 1, not {weight!r}"
             raise InvalidInput(message, param="KB_DENSE_WEIGHT")
+        window = environment.get("KB_CONTEXT_WINDOW", str(CONTEXT_WINDOW))
+        if not re.fullmatch(r"[1-9]\d{3,8}", window):
+            message = f"KB_CONTEXT_WINDOW must be a number of tokens, 1000 or more, not {window!r}"
+            raise InvalidInput(message, param="KB_CONTEXT_WINDOW")
         return cls(
             data_dir=folder,
             database_url=environment.get("KB_DATABASE_URL")
@@ -68,4 +78,5 @@ class Settings:
             threads=int(threads),
             dense_weight=float(weight),
             reranker=environment.get("KB_RERANKER") or None,
+            context_window=int(window),
         )

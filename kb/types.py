@@ -150,6 +150,40 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable text of a document, and where that document stands now.
+
+    tokens: by `kb.tokens`; None where they were not counted at ingest. pages: how many; 0 where it has none.
+    superseded_by: the version that replaced this one; None while it is current.
+    """
+
+    id: str
+    content_id: str
+    knowledge_base_id: str
+    knowledge_base: str
+    uri: str
+    source: str
+    title: str
+    media_type: str
+    byte_size: int
+    characters: int
+    tokens: int | None
+    language: str
+    pages: int
+    created_at: str
+    superseded_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """A version's text with its page marks and headings, in order of `start`."""
+
+    text: str
+    pages: tuple[Page, ...]
+    headings: tuple[Heading, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IndexedText:
     """A chunk as the lexical index reads it.
 

@@ -9,6 +9,7 @@ from kb.catalog.knowledge_bases import KnowledgeBases
 from kb.catalog.models import Models
 from kb.catalog.receipts import Receipts
 from kb.catalog.store import Store
+from kb.catalog.versions import Versions
 
 
 class Catalog:
@@ -18,6 +19,7 @@ class Catalog:
         self.database = Database(url)
         self.knowledge_bases = KnowledgeBases(self.database)
         self.documents = Documents(self.database)
+        self.versions = Versions(self.database)
         self.models = Models(self.database)
         self.store = Store(self.database)
         self.feed = Feed(self.database)

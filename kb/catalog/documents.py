@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, bindparam, func, select
 
 from kb.catalog.database import Database
 from kb.catalog.schema import chunks, contents, failures, sources, versions
-from kb.errors import InvalidInput, NotFound
+from kb.errors import NotFound
 from kb.types import Attributes, Chunk, Content, Failure, Heading, Hit, Passage
 
 T = TypeVar("T")
@@ -87,21 +87,6 @@ class Documents:
         query = _described(kb_id).order_by(contents.c.id).limit(limit)
         with self._database.read() as connection:
             return [_content(row) for row in connection.execute(query.where(contents.c.id > (after or "")))]
-
-    def text(self, version_id: str, start: int = 0, end: int | None = None) -> str:
-        """text[start:end] of a version, in code points. Raises NotFound, or InvalidInput outside the text."""
-        with self._database.read() as connection:
-            row = connection.execute(
-                select(versions.c.text, versions.c.characters).where(versions.c.id == version_id)
-            ).one_or_none()
-        if row is None:
-            raise NotFound(f"no content version {version_id!r}", param="content_version_id")
-        stop = row.characters if end is None else end
-        if not 0 <= start <= stop <= row.characters:
-            raise InvalidInput(
-                f"start and end must satisfy 0 <= start <= end <= {row.characters}", param="start"
-            )
-        return str(row.text)[start:stop]
 
     def hits(
         self, ids: Sequence[int], scores: Sequence[float], parts: Mapping[str, Sequence[float]]

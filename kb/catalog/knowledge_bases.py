@@ -1,5 +1,6 @@
 """The knowledge bases of a catalog: made, listed, changed, deleted."""
 
+import difflib
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from kb.types import RECALL, ChunkingPolicy, KnowledgeBase
 
 LEAST_RECALL, MOST_RECALL = 0.9, 0.9999
 _MAX_NAME = 128
+# In a refusal.
+_NAMED_AT_MOST = 20
 
 
 def _model(state: str) -> ColumnElement[str | None]:
@@ -70,9 +73,11 @@ class KnowledgeBases:
         found = self._named(name=name_or_id)
         if not found:
             with self._database.read() as connection:
-                known = connection.scalars(select(knowledge_bases.c.name).order_by("name").limit(20)).all()
-            listed = f"; there are: {', '.join(known)}" if known else "; there is none yet"
-            raise NotFound(f"no knowledge base {name_or_id!r}{listed}", param="knowledge_base")
+                known = connection.scalars(select(knowledge_bases.c.name).order_by("name")).all()
+            near = difflib.get_close_matches(name_or_id, known, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ";"
+            listed = f" there are: {', '.join(known[:_NAMED_AT_MOST])}" if known else " there is none yet"
+            raise NotFound(f"no knowledge base {name_or_id!r}{meant}{listed}", param="knowledge_base")
         return _knowledge_base(found[0])
 
     def all(self) -> list[KnowledgeBase]:

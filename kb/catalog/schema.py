@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0006"
+REVISION = "0007"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -107,6 +107,8 @@ versions = Table(
     Column("text", Text, nullable=False),
     # As `kb.language` detected it; NULL is unknown.
     Column("language", String(16)),
+    # By `kb.tokens`; NULL where the version went in before they were counted.
+    Column("tokens", BigInteger),
 )
 
 # Only the visible version of a content has chunks. `text` repeats versions.text[start:end], so that a hit

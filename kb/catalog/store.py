@@ -45,6 +45,7 @@ class NewVersion:
     chunks: Sequence[Chunk]
     attributes: Attributes = field(default_factory=dict)
     language: str = ""
+    tokens: int | None = None
 
     def embedded_texts(self) -> list[str]:
         """What is embedded and indexed for each chunk: its context, then its text."""
@@ -238,6 +239,7 @@ class Store:
                 created_at=now(),
                 text=text,
                 language=new.language or None,
+                tokens=new.tokens,
             )
         )
         if new.chunks:

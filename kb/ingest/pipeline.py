@@ -14,6 +14,7 @@ from kb.ingest.chunk import chunk
 from kb.ingest.source import Incoming
 from kb.language import language_of
 from kb.protocols import Embedder
+from kb.tokens import count_tokens
 from kb.types import Attributes, Document, Failure, IngestReport, KnowledgeBase
 
 # Texts embedded and committed together: enough for batches of like length, and on the slowest machines
@@ -133,6 +134,7 @@ class Pipeline:
             ),
             attributes=attributes,
             language=language_of(document.text),
+            tokens=count_tokens(document.text),
         )
 
     def _commit(self, batch: list[NewVersion], tally: Tally, embedding: Callable[[int], None]) -> None:

@@ -8,6 +8,7 @@ import operator
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from kb.catalog.feed import Feed
 from kb.types import Allowed, AttributeValue, Comparison, Compound, Filter, Ids, positions
 
 Mask = NDArray[np.bool_]
+
+# Values of an attribute that are named as examples, and how long they may be.
+_EXAMPLES, _EXAMPLE_LENGTH = 10, 64
 
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,
@@ -58,6 +62,36 @@ class _Column:
             np.concatenate([self.numbers, other.numbers]),
             np.concatenate([self.flags, other.flags]),
             np.concatenate([self.texts, other.texts]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FilterKey:
+    """An attribute of a knowledge base's documents. documents: how many have it. types: of string, number
+    and boolean. values: of strings some, most frequent first. least, most: of numbers."""
+
+    key: str
+    types: tuple[str, ...]
+    documents: int
+    values: tuple[str, ...]
+    least: float | None
+    most: float | None
+
+    @classmethod
+    def of(cls, key: str, column: _Column, texts: Sequence[str]) -> "FilterKey":
+        """Read off a column; `texts` by their codes."""
+        codes, counts = np.unique(column.texts[column.texts >= 0], return_counts=True)
+        numbers = column.numbers[~np.isnan(column.numbers)]
+        flags = int(np.count_nonzero(column.flags >= 0))
+        frequent = (texts[codes[at]] for at in np.argsort(-counts, kind="stable"))
+        kinds = {"string": len(codes), "number": len(numbers), "boolean": flags}
+        return cls(
+            key,
+            tuple(kind for kind, count in kinds.items() if count),
+            int(counts.sum()) + len(numbers) + flags,
+            tuple(islice((text for text in frequent if len(text) <= _EXAMPLE_LENGTH), _EXAMPLES)),
+            float(numbers.min()) if len(numbers) else None,
+            float(numbers.max()) if len(numbers) else None,
         )
 
 
@@ -109,6 +143,13 @@ class AttributeColumns:
         kept = self._mask(table, where)
         # Where each document is one chunk, what holds for documents holds for chunks.
         return Allowed(table.chunks, kept if len(kept) == len(table.chunks) else kept[table.owner])
+
+    def keys(self) -> list[FilterKey]:
+        """What documents can be filtered by, in order of the keys."""
+        self.follow()
+        table = self._table
+        made = (FilterKey.of(key, column, self._codes.texts) for key, column in sorted(table.columns.items()))
+        return [one for one in made if one.documents]
 
     def documents(self, ids: Ids) -> Ids:
         """A number for the document of each chunk, the same for chunks of one; shape (len(ids),)."""

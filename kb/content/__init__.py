@@ -1,0 +1,1 @@
+"""The source texts: opened by span, page or heading, looked through, measured."""
