@@ -263,6 +263,28 @@ class Text(Answer):
     start: int = Field(examples=[512])
     end: int = Field(examples=[554])
     text: str = Field(examples=["Open the valve first, then start the pump."])
+    page: int | None = Field(examples=[None])
+    heading: str | None = Field(examples=["Cold start"], description="The one above `start`.")
+    superseded_by: str | None = Field(examples=[None], description="The version that replaced this one.")
+
+
+class Tool(Answer):
+    """A tool that a model can be given; POST its arguments to /v1/tools/{name}."""
+
+    name: str = Field(examples=["peek_content"])
+    description: str = Field(examples=["Read a part of a content version."])
+    input_schema: dict[str, Any] = Field(examples=[{"type": "object"}])
+    output_schema: dict[str, Any] = Field(examples=[{"type": "object"}])
+    function: dict[str, Any] = Field(
+        examples=[{"type": "function", "name": "peek_content"}],
+        description="As OpenAI's Responses API takes it.",
+    )
+
+
+class Tools(Answer):
+    """Every tool."""
+
+    data: list[Tool]
 
 
 class Status(Answer):

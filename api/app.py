@@ -11,12 +11,12 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 
 import kb
-from api import docs, errors, openapi
+from api import docs, errors, openapi, tool_shapes
 from api.admission import SEARCHES_AT_ONCE, WAITING, Admission, Door
 from api.auth import Gate, Keyring
 from api.metrics import Metrics
 from api.process import end_with_parent, heeding_stops, share_arenas
-from api.routes import contents, documents, health, jobs, knowledge_bases, search
+from api.routes import contents, documents, health, jobs, knowledge_bases, search, tools
 from api.trace import Trace
 from kb.errors import KbError
 from kb.service import Service
@@ -74,9 +74,11 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
         redoc_url=None,
     )
     # Routes are tried in this order: the one that is asked most comes first.
-    for noun in (search, knowledge_bases, documents, contents, jobs, health, docs):
+    for routes in (search.routes, tools.calls, knowledge_bases.routes, documents.routes, contents.routes):
+        app.include_router(routes)
+    for noun in (tools, jobs, health, docs):
         app.include_router(noun.routes)
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi.document(app, tool_shapes.definitions())  # type: ignore[method-assign]
     errors.install(app)
     # The last one added is the outermost.
     app.add_middleware(Door)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
 
@@ -18,6 +18,8 @@ MAX_JSON = 2_000_000
 
 # JSON up to this size is read on the event loop, where it costs less than changing threads.
 _SMALL = 65_536
+
+_object = TypeAdapter(dict[str, Any])
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -60,15 +62,27 @@ def media_type(request: Request) -> str:
 
 async def body(request: Request, model: type[M], *, limit: int = MAX_JSON) -> M:
     """The JSON body as a `model`. Raises ApiError: 415 for another type, 413 over `limit` bytes, else 422."""
-    if media_type(request) != "application/json":
-        raise unsupported("application/json")
-    raw = await limited(request, limit).body()
+    raw = await _json(request, limit)
     try:
         if len(raw) <= _SMALL:
             return model.model_validate_json(raw)
         return await run_in_threadpool(model.model_validate_json, raw)
     except ValidationError as error:
         raise invalid(error) from None
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """The JSON body as it is. Raises ApiError: 415 for another type, 413 when it is too large, else 422."""
+    try:
+        return _object.validate_json(await _json(request, MAX_JSON))
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def _json(request: Request, limit: int) -> bytes:
+    if media_type(request) != "application/json":
+        raise unsupported("application/json")
+    return await limited(request, limit).body()
 
 
 def limited(request: Request, limit: int) -> Request:

@@ -7,8 +7,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api import openapi
-
 routes = APIRouter(include_in_schema=False)
 
 # The page is text about the interface: whatever slips into it can load and run nothing.
@@ -31,7 +29,7 @@ details{border-color:#334} .about{color:#9aa7b4} a{color:#6cb6ff}}
 @routes.get("/docs")
 def page(request: Request) -> Response:
     """Every operation with its parameters, and an example of what goes in and out."""
-    html = "".join(_page(openapi.document(request.app), str(request.base_url).rstrip("/")))
+    html = "".join(_page(request.app.openapi(), str(request.base_url).rstrip("/")))
     return Response(html, headers=_HEADERS, media_type="text/html")
 
 

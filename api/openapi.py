@@ -1,5 +1,6 @@
 """The description of the interface: bodies, answers, errors and keys, with an example of each."""
 
+from collections.abc import Mapping
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -38,8 +39,32 @@ def described(
     """Arguments of a route's decorator that describe what it takes and gives."""
     extra: dict[str, Any] = {"requestBody": {"required": True, "content": content(takes)}} if takes else {}
     extra |= {} if needs_key else {"security": []}
-    more = (*((401, 429) if needs_key else ()), *((413, 415) if takes else ()))
-    responses: dict[int, dict[str, Any]] = {status: {"description": gives.__doc__, "content": content(gives)}}
+    responses = _responses(
+        status, gives.__doc__, content(gives), errors, needs_key=needs_key, takes_body=bool(takes)
+    )
+    return {"status_code": status, "responses": responses, "openapi_extra": extra}
+
+
+def described_as(
+    gives: type, example: Any, *, errors: tuple[int, ...] = (404, 422), takes_body: bool = False
+) -> dict[str, Any]:
+    """The same for an answer that is a result of `kb.tools`."""
+    given = {"schema": {"$ref": _REF.format(model=gives.__name__)}, "example": example}
+    responses = _responses(200, gives.__doc__, {"application/json": given}, errors, takes_body=takes_body)
+    return {"responses": responses}
+
+
+def _responses(
+    status: int,
+    words: str | None,
+    given: dict[str, Any],
+    errors: tuple[int, ...],
+    *,
+    needs_key: bool = True,
+    takes_body: bool = False,
+) -> dict[int | str, dict[str, Any]]:
+    more = (*((401, 429) if needs_key else ()), *((413, 415) if takes_body else ()))
+    responses: dict[int | str, dict[str, Any]] = {status: {"description": words, "content": given}}
     for code in sorted({*errors, *more}):
         responses[code] = {
             "description": _REASONS[code],
@@ -47,7 +72,7 @@ def described(
         }
     if 429 in responses:
         responses[429]["headers"] = {"Retry-After": _RETRY_AFTER}
-    return {"status_code": status, "responses": responses, "openapi_extra": extra}
+    return responses
 
 
 def content(model: type[BaseModel]) -> dict[str, Any]:
@@ -65,8 +90,8 @@ def example(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of the application, made once."""
+def document(app: FastAPI, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document of the application, made once. more: further schemas, by name."""
     if app.openapi_schema is None:
         made = get_openapi(
             title=app.title,
@@ -83,7 +108,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
         components = made.setdefault("components", {})
-        components["schemas"] = definitions["$defs"]
+        components["schemas"] = definitions["$defs"] | more
         components["securitySchemes"] = _KEYS
         # None is needed on loopback until a key was made.
         made["security"] = [{}, *({name: []} for name in _KEYS)]

@@ -2,7 +2,7 @@
 
 import typer
 
-from kb.cli import documents, keys, models, search, serve, tune, upkeep
+from kb.cli import content, documents, keys, models, search, serve, tune, upkeep
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
@@ -23,6 +23,7 @@ app.command()(upkeep.fsck)
 app.command()(upkeep.backup)
 app.command()(upkeep.restore)
 app.command()(upkeep.receipts)
+app.add_typer(content.app, name="content")
 app.add_typer(keys.app, name="keys")
 
 

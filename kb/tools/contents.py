@@ -99,8 +99,8 @@ def load_content(service: Service, given: LoadContent, budget: int) -> LoadedCon
         left = f" {len(outline) - count} headings were left out here." if count < len(outline) else ""
         advice = (
             f"The text has {stats.tokens} tokens and does not fit into {budget}. Read it in parts: "
-            f"peek_content with start=0 and then with the cursor it gives, or with a heading; or grep_content."
-            f"{left}"
+            "peek_content with start=0 and then with the cursor it gives, or with a heading; or "
+            f"grep_content.{left}"
         )
         return made(None, outline[:count], advice)
 

@@ -13,6 +13,7 @@ from api.errors import _STATUS
 from kb import errors
 from kb.errors import KbError, ModelUnavailable, StorageFull
 from kb.service import Service
+from kb.tools import TOOLS
 
 KB = "/v1/knowledge_bases"
 
@@ -149,7 +150,12 @@ def test_every_route_is_described_with_examples(handbook: TestClient) -> None:
         "POST /v1/knowledge_bases/{kb}/search",
         "POST /v1/knowledge_bases/{kb}/explain",
         "POST /v1/search",
+        "GET /v1/content_sources",
         "GET /v1/contents/{content_version_id}",
+        "GET /v1/contents/{content_version_id}/stats",
+        "GET /v1/contents/{content_version_id}/grep",
+        "GET /v1/tools",
+        *(f"POST /v1/tools/{name}" for name in TOOLS),
         "GET /v1/jobs/{job}",
         "GET /healthz",
         "GET /readyz",

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from kb.catalog import store as store_module
 from kb.catalog.store import VectorsMissing, pack_vectors, text_hash, unpack_vectors
-from kb.errors import InvalidInput, NotFound, StorageFailed, StorageFull
+from kb.errors import NotFound, StorageFailed, StorageFull
 from kb.search.columns import AttributeColumns
 from kb.types import Failure
 
@@ -33,7 +33,7 @@ def test_a_committed_document_is_there_whole(shelf: Any) -> None:
         2: ("two words", 5, 14, 1, "H"),
     }
     assert {hit.uri for hit in hits.values()} == {"a.txt"}
-    assert shelf.catalog.documents.text(content.version_id) == "one\n\ntwo words"
+    assert shelf.catalog.versions.marked(content.version_id).text == "one\n\ntwo words"
 
 
 @pytest.mark.parametrize("at", range(1, 14))
@@ -56,7 +56,7 @@ def test_a_commit_that_fails_anywhere_changes_nothing(shelf: Any, at: int) -> No
     finally:
         event.remove(shelf.catalog.database.engine, "before_cursor_execute", fail)
     assert shelf.everything() == before
-    assert shelf.catalog.documents.text(shelf.content("a").version_id) == "old one\nold two"
+    assert shelf.catalog.versions.marked(shelf.content("a").version_id).text == "old one\nold two"
     assert shelf.put(shelf.version("a", "new one"))[0].replaced
 
 
@@ -90,21 +90,12 @@ def test_an_old_version_opens_until_its_document_is_deleted(shelf: Any) -> None:
     (old,) = shelf.put(shelf.version("a", "old text"))
     (new,) = shelf.put(shelf.version("a", "new text"))
     assert (new.content_id, new.replaced) == (old.content_id, True)
-    assert shelf.catalog.documents.text(old.version_id, 0, 3) == "old"
-    assert shelf.catalog.documents.text(new.version_id) == "new text"
+    assert shelf.catalog.versions.marked(old.version_id).text == "old text"
+    assert shelf.catalog.versions.marked(new.version_id).text == "new text"
     shelf.catalog.store.remove(shelf.kb.id, [new.content_id])
     for made in (old, new):
         with pytest.raises(NotFound):
-            shelf.catalog.documents.text(made.version_id)
-
-
-@pytest.mark.parametrize(("start", "end"), [(-1, 2), (3, 2), (0, 6), (6, None), (9, 9)])
-def test_a_span_outside_the_text_is_refused(shelf: Any, start: int, end: int | None) -> None:
-    """0 <= start <= end <= length, or InvalidInput."""
-    (made,) = shelf.put(shelf.version("a", "12345"))
-    with pytest.raises(InvalidInput):
-        shelf.catalog.documents.text(made.version_id, start, end)
-    assert shelf.catalog.documents.text(made.version_id, 5, 5) == ""
+            shelf.catalog.versions.marked(made.version_id)
 
 
 def stored(shelf: Any) -> set[bytes]:
@@ -352,4 +343,4 @@ def test_processes_write_at_the_same_time_and_lose_nothing(shelf: Any, url: str,
         if added
     )
     assert [first for first, _ in ranges][1:] == [last + 1 for _, last in ranges][:-1]
-    assert shelf.catalog.documents.text(shelf.content("contended").version_id) in {"by x 14", "by y 14"}
+    assert shelf.catalog.versions.marked(shelf.content("contended").version_id).text in {"by x 14", "by y 14"}
