@@ -37,6 +37,7 @@ class KnowledgeBases:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._named = database.remember(_NAMED)
+        self._every = database.remember(_ROW.order_by(knowledge_bases.c.name))
 
     def create(
         self,
@@ -79,6 +80,10 @@ class KnowledgeBases:
             listed = f" there are: {', '.join(known[:_NAMED_AT_MOST])}" if known else " there is none yet"
             raise NotFound(f"no knowledge base {name_or_id!r}{meant}{listed}", param="knowledge_base")
         return _knowledge_base(found[0])
+
+    def every(self) -> list[KnowledgeBase]:
+        """All of them, by name, their counts left at 0."""
+        return [_knowledge_base(row) for row in self._every()]
 
     def all(self) -> list[KnowledgeBase]:
         """Every knowledge base, by name, with its counts."""

@@ -9,7 +9,6 @@ from kb.content import grep, peek
 from kb.content.peek import Span
 from kb.content.texts import OpenText, Texts
 from kb.errors import InvalidInput, NotFound
-from kb.tokens import count_tokens
 from kb.types import Heading, KnowledgeBase, Version
 
 MAX_CONTEXT = 1000
@@ -107,17 +106,13 @@ class Contents:
     def text(self, version_id: str, start: int = 0, end: int | None = None) -> str:
         """text[start:end] of a version. Raises NotFound, or InvalidInput outside the text."""
         opened = self.open(version_id)
-        stop = len(opened.text) if end is None else end
-        if not 0 <= start <= stop <= len(opened.text):
-            message = f"start and end must satisfy 0 <= start <= end <= {len(opened.text)}"
-            raise InvalidInput(message, param="start")
-        return opened.text[start:stop]
+        return opened.text[slice(*peek.span_of_characters(opened, start, end))]
 
     def stats(self, version_id: str) -> Stats:
         """Raises NotFound."""
         opened = self.open(version_id)
         version, marks = opened.version, opened.marks
-        tokens = count_tokens(marks.text) if version.tokens is None else version.tokens
+        tokens = marks.tokens if version.tokens is None else version.tokens
         return Stats(version, tokens, marks.words, len(marks.lines), marks.headings)
 
     def peek(

@@ -17,13 +17,13 @@ _SENTENCE_END = re.compile(r"(?:[.!?…]['\"”’»)\]]*+\s++(?![a-zäöüß])|
 
 
 def span_of_characters(text: OpenText, start: int, end: int | None) -> Span:
-    """start to end, the latter at most the text's; None for its end. Raises InvalidInput outside the text."""
+    """start to end; None for the text's end. Raises InvalidInput outside the text."""
     most = len(text.text)
-    stop = most if end is None else min(end, most)
-    if not 0 <= start <= stop:
+    stop = most if end is None else end
+    if not 0 <= start <= stop <= most:
         raise InvalidInput(
             f"start {start} and end {end} are not a part of this text, which has {most} characters: "
-            "0 <= start <= end",
+            f"0 <= start <= end <= {most}",
             param="start",
         )
     return start, stop

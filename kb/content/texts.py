@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kb.catalog.versions import Versions
+from kb.tokens import count_tokens
 from kb.types import Heading, MarkedText, Page, Version
 
 # Of a server process. A text of more is read anew each time.
@@ -38,6 +39,11 @@ class Marks:
     def words(self) -> int:
         """How many runs of characters between blanks."""
         return len(self.text.split())
+
+    @cached_property
+    def tokens(self) -> int:
+        """As `kb.tokens` counts them."""
+        return count_tokens(self.text)
 
     def page(self, at: int) -> Page | None:
         """The page that an offset stands on."""

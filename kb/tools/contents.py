@@ -19,6 +19,8 @@ from kb.tools.results import (
 from kb.types import Heading, KnowledgeBase, Version
 
 _PAGE = 100
+# Tokens that a heading of an outline takes at the least: no more of them are tried than could fit.
+_HEADING = 10
 # What a result says beside its text: names, spans, advice.
 _ROOM_AROUND = 400
 
@@ -66,7 +68,7 @@ def get_content_stats(service: Service, given: GetContentStats, budget: int) -> 
             advice=_joined(cut, _superseded(version)),
         )
 
-    return fitted(len(stats.headings), made, budget, least=0)
+    return fitted(min(len(stats.headings), budget // _HEADING), made, budget, least=0)
 
 
 def load_content(service: Service, given: LoadContent, budget: int) -> LoadedContent:
@@ -104,13 +106,15 @@ def load_content(service: Service, given: LoadContent, budget: int) -> LoadedCon
         )
         return made(None, outline[:count], advice)
 
-    return fitted(len(outline), outlined, budget, least=0)
+    return fitted(min(len(outline), budget // _HEADING), outlined, budget, least=0)
 
 
 def peek_content(service: Service, given: PeekContent, budget: int) -> PeekedContent:
     """A part of a version; as much of it as fits, cut at the end of a sentence."""
     opened = service.contents.open(given.source_connection_content_version_id)
-    start, end = span(opened, given.start, given.end, page=given.page, heading=given.heading)
+    # A model that reads on need not know where the text ends.
+    most = None if given.end is None else min(given.end, len(opened.text))
+    start, end = span(opened, given.start, most, page=given.page, heading=given.heading)
     reach = min(end, start + max(1, budget - _ROOM_AROUND) * CHARACTERS_PER_TOKEN)
     stops = [start, *sentence_ends(opened.text, start, reach)]
 

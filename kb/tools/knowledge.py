@@ -71,7 +71,7 @@ def list_knowledge_bases(service: Service, given: ListKnowledgeBases, budget: in
 def _asked(service: Service, given: SearchKnowledgeBase) -> list[str]:
     if given.knowledge_base_id is not None:
         return [given.knowledge_base_id]
-    every = service.knowledge_bases()
+    every = service.catalog.knowledge_bases.every()
     if not every:
         raise InvalidInput("there is no knowledge base yet", param="knowledge_base_id")
     one_model = len({kb.fingerprint for kb in every}) == 1 or given.mode == "lexical"
