@@ -33,6 +33,10 @@ _NEWEST = 0.05
 OTHERS = 128
 WAITING = 64
 
+# Requests for embeddings, of which one is at work: thousands of texts may take it half a minute.
+EMBEDDING = 32
+EMBEDDING_PATIENCE = 60.0
+
 # Bytes of bodies in memory. Documents: the largest upload and some room beside it, so that one client
 # cannot make it several hundred MB; searches have their own, which uploads cannot take from them.
 _SEARCH_BYTES = 32_000_000
@@ -47,13 +51,14 @@ class Line:
 
     places: at once. most: at work and waiting together; never more than are answered in `PATIENCE` seconds
     at the pace measured while somebody waited, but always as many as there are places. Belongs to one
-    event loop.
+    event loop. patience: instead of `PATIENCE`.
     """
 
-    def __init__(self, places: int, most: int, refuse: Refuse) -> None:
+    def __init__(self, places: int, most: int, refuse: Refuse, *, patience: float = PATIENCE) -> None:
         self._places = places
         self._most = most
         self._refuse = refuse
+        self._patience = patience
         self._at_work = 0
         # In order of arrival; by key, so that one who leaves is taken out at once.
         self._waiting: dict[asyncio.Future[None], None] = {}
@@ -73,7 +78,7 @@ class Line:
     @property
     def room(self) -> int:
         """How many may be at work or wait."""
-        return min(self._most, max(self._places, int(PATIENCE / self._pace)))
+        return min(self._most, max(self._places, int(self._patience / self._pace)))
 
     def check(self) -> None:
         """Raises ApiError 429 while another one would find no room."""
@@ -194,6 +199,7 @@ class Admission:
 
         self.searches = Line(SEARCHES_AT_ONCE, _MOST_SEARCHES, refuse("search"))
         self.waits = Line(WAITING, WAITING, refuse("wait"))
+        self.embeddings = Line(1, EMBEDDING, refuse("embedding"), patience=EMBEDDING_PATIENCE)
         self.others = Count(OTHERS, refuse("request"))
         self.search_bodies = Count(_SEARCH_BYTES, refuse("search"))
         self.other_bodies = Count(_OTHER_BYTES, refuse("request"))

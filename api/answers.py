@@ -75,6 +75,7 @@ class KnowledgeBase(Answer):
     recall: float = Field(
         examples=[0.99], description="Of the best, the share that dense search is to find on average."
     )
+    metadata: dict[str, str] = Field(examples=[{}], description="As a vector store has it.")
 
 
 class KnowledgeBases(Answer):
@@ -117,6 +118,11 @@ class Failure(Answer):
 
     uri: str = Field(examples=["scan.pdf"])
     reason: str = Field(examples=["no text: the pages are scanned images without a text layer"])
+    kind: str = Field(
+        examples=["no_text"],
+        description="`unsupported_format`, `broken`, `no_text`, `too_large` or `unreadable`;"
+        " empty where it was not noted.",
+    )
 
 
 class Failures(Answer):
@@ -147,7 +153,7 @@ class Job(Answer):
 
     id: str = Field(examples=["job_0199f3c2c3e87f5a8b1c2d3e4f506172"])
     knowledge_base_id: str = Field(examples=["kb_0199f3c2a7de7b2f9a4c1d2e3f405162"])
-    status: Literal["queued", "running", "succeeded", "failed"] = Field(examples=["succeeded"])
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"] = Field(examples=["succeeded"])
     files: int = Field(examples=[1])
     report: IngestReport | None
     error: str | None = Field(examples=[None])

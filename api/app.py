@@ -16,7 +16,19 @@ from api.admission import SEARCHES_AT_ONCE, WAITING, Admission, Door
 from api.auth import Gate, Keyring
 from api.metrics import Metrics
 from api.process import end_with_parent, heeding_stops, share_arenas
-from api.routes import contents, documents, health, jobs, knowledge_bases, search, tools
+from api.routes import (
+    contents,
+    documents,
+    embeddings,
+    files,
+    health,
+    jobs,
+    knowledge_bases,
+    search,
+    tools,
+    vector_store_files,
+    vector_stores,
+)
 from api.trace import Trace
 from kb.errors import KbError
 from kb.service import Service
@@ -51,6 +63,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
             app.state.admission = Admission(app.state.metrics.observe_refusal)
             app.state.waiting = CapacityLimiter(WAITING)
             app.state.probing = CapacityLimiter(1)
+            app.state.embedding = CapacityLimiter(1)
             app.state.cold = _is_cold(service)
             if not gc.isenabled():
                 # `kb serve` turned it off to load. What is loaded stays: looking through it again and
@@ -74,9 +87,10 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
         redoc_url=None,
     )
     # Routes are tried in this order: the one that is asked most comes first.
-    for routes in (search.routes, tools.calls, knowledge_bases.routes, documents.routes, contents.routes):
+    first = (search.routes, vector_stores.searches, tools.calls)
+    for routes in (*first, knowledge_bases.routes, documents.routes, contents.routes):
         app.include_router(routes)
-    for noun in (tools, jobs, health, docs):
+    for noun in (tools, files, vector_stores, vector_store_files, embeddings, jobs, health, docs):
         app.include_router(noun.routes)
     app.openapi = lambda: openapi.document(app, tool_shapes.definitions())  # type: ignore[method-assign]
     errors.install(app)

@@ -1,7 +1,7 @@
 """The page at /docs: the OpenAPI document as plain HTML, without scripts and without the network."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -57,7 +57,7 @@ def _operation(base: str, path: str, method: str, operation: dict[str, Any]) -> 
     yield from _parameters(operation.get("parameters", []))
     sent = operation.get("requestBody", {}).get("content", {})
     for kind, described in sent.items():
-        yield f"<pre>{escape(_curl(base + path, method, kind, described['example']))}</pre>"
+        yield f"<pre>{escape(_curl(base + path, method, kind, described))}</pre>"
     if not sent:
         yield f"<pre>{escape(_curl(base + path, method))}</pre>"
     for status, response in operation["responses"].items():
@@ -77,14 +77,16 @@ def _parameters(parameters: list[dict[str, Any]]) -> Iterator[str]:
         yield "</table>"
 
 
-def _curl(url: str, method: str, kind: str | None = None, example: Any = None) -> str:
+def _curl(url: str, method: str, kind: str = "", described: Mapping[str, Any] | None = None) -> str:
     command = ["curl", *(["-X", method.upper()] if method not in ("get", "post") else []), f"'{url}'"]
-    if kind == "multipart/form-data":
-        command += [f"-F files=@{name}" for name in example["files"]] + [
-            f"-F 'attributes={example['attributes']}'"
-        ]
-    elif kind:
-        command += ["-H 'content-type: application/json'", f"-d '{json.dumps(example)}'"]
+    if described and kind == "multipart/form-data":
+        for name, value in described["example"].items():
+            if "binary" in str(described["schema"]["properties"][name]):
+                command += [f"-F {name}=@{file}" for file in (value if isinstance(value, list) else [value])]
+            else:
+                command.append(f"-F '{name}={value}'")
+    elif described:
+        command += ["-H 'content-type: application/json'", f"-d '{json.dumps(described['example'])}'"]
     return " ".join(command)
 
 

@@ -9,10 +9,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api import answers, schemas
+from api import answers, openai_bodies, openai_shapes, schemas
 
 _REF = "#/components/schemas/{model}"
 _REASONS = {
+    400: "The body is not what its type says.",
     401: "A key is needed, or is not known.",
     404: "No such thing.",
     409: "It is taken, or does not fit.",
@@ -100,8 +101,8 @@ def document(app: FastAPI, more: Mapping[str, Any]) -> dict[str, Any]:
             routes=app.routes,
             tags=app.openapi_tags,
         )
-        sent = [(model, "validation") for model in _models(schemas)]
-        given = [(model, "serialization") for model in _models(answers)]
+        sent = [(model, "validation") for model in _models(schemas, openai_bodies)]
+        given = [(model, "serialization") for model in _models(answers, openai_shapes)]
         _, definitions = models_json_schema([*sent, *given], ref_template=_REF)  # type: ignore[list-item]
         for operation in (one for path in made["paths"].values() for one in path.values()):
             # FastAPI's own guess, on routes that say themselves how they refuse.
@@ -130,10 +131,11 @@ def _of_annotation(annotation: Any, default: Any) -> Any:
     return default
 
 
-def _models(module: Any) -> list[type[BaseModel]]:
+def _models(*modules: Any) -> list[type[BaseModel]]:
     bases = (schemas.Sent, answers.Answer)
     return [
         value
+        for module in modules
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, bases) and value not in bases
     ]

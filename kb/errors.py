@@ -4,6 +4,7 @@ KbError
 ├── InvalidInput                 the caller can mend it; `param` names the field
 │   └── InvalidFilter
 ├── NotFound
+│   └── ModelNotFound            no model of that name is at work here
 ├── AlreadyExists
 ├── DocumentRefused              one document cannot go in; the others do
 │   ├── UnsupportedFormat
@@ -59,7 +60,11 @@ class InvalidFilter(InvalidInput):
 
 
 class NotFound(KbError):
-    """No such knowledge base, document, version, job or key."""
+    """No such knowledge base, document, version, file, job or key."""
+
+
+class ModelNotFound(NotFound):
+    """No knowledge base is under a model of that name, and it is not the default."""
 
 
 class AlreadyExists(KbError):
@@ -67,23 +72,33 @@ class AlreadyExists(KbError):
 
 
 class DocumentRefused(KbError):
-    """This document cannot be ingested; its message is the reason shown to the user."""
+    """This document cannot be ingested; its message is the reason shown to the user, `kind` its kind."""
+
+    kind = "refused"
 
 
 class UnsupportedFormat(DocumentRefused):
     """No parser for the sniffed media type."""
 
+    kind = "unsupported_format"
+
 
 class BrokenDocument(DocumentRefused):
     """The bytes are damaged, encrypted, or not what they claim to be."""
+
+    kind = "broken"
 
 
 class NoText(DocumentRefused):
     """The document holds no text, as scanned pages without a text layer do."""
 
+    kind = "no_text"
+
 
 class TooLarge(DocumentRefused):
     """A limit on size, expansion, time or memory was reached while parsing."""
+
+    kind = "too_large"
 
 
 class ModelUnavailable(KbError):

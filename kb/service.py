@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from kb.catalog import Catalog
+from kb.catalog.attachments import Attachment
 from kb.catalog.attributes import checked
 from kb.catalog.jobs import JobFile
 from kb.content.core import Contents
 from kb.embed.loaded import LoadedModels
-from kb.errors import InvalidInput, NotFound, storage
+from kb.errors import InvalidInput, ModelNotFound, NotFound, storage
 from kb.index.manifest import make_folder
 from kb.ingest import source
-from kb.ingest.chunk import check_policy, default_policy
+from kb.ingest.chunk import check_policy, default_policy, fitting
 from kb.ingest.core import IngestCore
 from kb.ingest.jobs import JobRunner
 from kb.ingest.level import Progress, silent
@@ -104,6 +106,7 @@ class Service:
         description: str = "",
         embedder: str | None = None,
         chunking: ChunkingPolicy | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> KnowledgeBase:
         """A new, empty knowledge base under an embedding model (by name or path) and a chunking policy."""
         model = embedder or self.settings.model
@@ -117,6 +120,7 @@ class Service:
             dim=loaded.dim,
             chunking=policy,
             description=description,
+            metadata=metadata,
         )
 
     def knowledge_bases(self) -> list[KnowledgeBase]:
@@ -139,14 +143,15 @@ class Service:
         name: str | None = None,
         description: str | None = None,
         recall: float | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> KnowledgeBase:
-        """Rename, describe anew, or set the recall target; None leaves a field as it is.
+        """Rename, describe anew, set the recall target or the metadata; None leaves a field as it is.
 
         To another target the index comes in the background, here and in every process; `tune` waits for it.
         """
         kb = self.catalog.knowledge_bases.get(name_or_id)
         changed = self.catalog.knowledge_bases.change(
-            kb.id, name=name, description=description, recall=recall
+            kb.id, name=name, description=description, recall=recall, metadata=metadata
         )
         if recall is not None:
             self._indexes.live(changed)
@@ -205,6 +210,19 @@ class Service:
         self.jobs.notify()
         return job
 
+    def attach(self, kb: str, files: Sequence[Attachment]) -> Job:
+        """Accept files that are in the catalog as documents, as `submit` does.
+
+        A policy's size and overlap are brought down to what the model of the knowledge base can read.
+        """
+        found = self.catalog.knowledge_bases.get(kb)
+        if any(file.chunking for file in files):
+            limit = self._models.embedder_of(found).max_tokens
+            files = [replace(file, chunking=fitting(file.chunking, limit)) for file in files]
+        job_id = self.catalog.attachments.attach(found.id, files)
+        self.jobs.notify()
+        return self.catalog.jobs.get(job_id)
+
     def document(self, kb: str, content_id: str) -> Content:
         """Raises NotFound."""
         return self.catalog.documents.get(self.catalog.knowledge_bases.get(kb).id, content_id)
@@ -245,6 +263,7 @@ class Service:
         collapse_duplicates: bool = False,
         group_by: Literal["document"] | None = None,
         expand: Expand | None = None,
+        least_similarity: float | None = None,
         explain: bool = False,
         rerank: Rerank | None = None,
     ) -> SearchResult:
@@ -253,7 +272,15 @@ class Service:
 
         One answer is of one model: whoever is overtaken by a switch to another begins again.
         """
-        shape = Shape(top_k, score_threshold, max_per_document, collapse_duplicates, group_by, expand)
+        shape = Shape(
+            top_k,
+            score_threshold,
+            max_per_document,
+            collapse_duplicates,
+            group_by,
+            expand,
+            least_similarity,
+        )
         weight = self.settings.dense_weight if dense_weight is None else dense_weight
 
         def ask() -> SearchResult:
@@ -310,6 +337,20 @@ class Service:
     def embedder(self, model: str) -> Embedder:
         """A model by name or path, loaded once; exported first if this data folder never used it."""
         return self._models.embedder(model)
+
+    def model_in_use(self, name: str) -> Embedder:
+        """The model of the settings or of a knowledge base, by exactly the name that it has there.
+
+        Nothing is loaded that is not at work here already. Raises ModelNotFound.
+        """
+        if name == self.settings.model:
+            return self.embedder(name)
+        kbs = self.knowledge_bases()
+        for kb in kbs:
+            if kb.embedder == name:
+                return self._models.embedder_of(kb)
+        names = ", ".join(sorted({self.settings.model, *(kb.embedder for kb in kbs)}))
+        raise ModelNotFound(f"no model {name!r} is at work here; there are: {names}", param="model")
 
     def reranker(self) -> Reranker:
         """The reranker of the settings, loaded once; exported first if this data folder never used it.

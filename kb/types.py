@@ -115,7 +115,7 @@ class KnowledgeBase:
     """A named collection of documents under one embedder and one chunking policy.
 
     building: the model that `kb reembed` prepares. previous: the one that `kb rollback` returns to. recall:
-    of the best, the share that its dense index must find on average.
+    of the best, the share that its dense index must find on average. metadata: its owner's own words.
     """
 
     id: str
@@ -131,6 +131,7 @@ class KnowledgeBase:
     building: str | None = None
     previous: str | None = None
     recall: float = RECALL
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,10 +357,11 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A document that was refused, and why."""
+    """A document that was refused, and why. kind: as in `kb.errors.DocumentRefused`, or "unreadable"."""
 
     uri: str
     reason: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,11 +434,11 @@ Filter = Comparison | Compound
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Documents accepted for ingestion. status: queued, running, succeeded or failed."""
+    """Documents accepted for ingestion. status: queued, running, succeeded, failed or cancelled."""
 
     id: str
     knowledge_base_id: str
-    status: Literal["queued", "running", "succeeded", "failed"]
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     files: int
     report: IngestReport | None
     error: str | None

@@ -1,8 +1,11 @@
 """The truth: one SQL database that every index can be rebuilt from."""
 
+from kb.catalog.attachments import Attachments
 from kb.catalog.database import Database
 from kb.catalog.documents import Documents
 from kb.catalog.feed import Feed
+from kb.catalog.files import Files
+from kb.catalog.holdings import Holdings
 from kb.catalog.jobs import Jobs
 from kb.catalog.keys import Keys
 from kb.catalog.knowledge_bases import KnowledgeBases
@@ -22,6 +25,9 @@ class Catalog:
         self.versions = Versions(self.database)
         self.models = Models(self.database)
         self.store = Store(self.database)
+        self.files = Files(self.database)
+        self.attachments = Attachments(self.database, self.store)
+        self.holdings = Holdings(self.database)
         self.feed = Feed(self.database)
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)

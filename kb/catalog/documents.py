@@ -151,10 +151,10 @@ class Documents:
 
     def failures(self, kb_id: str) -> list[Failure]:
         """The documents in quarantine."""
-        query = select(failures.c.uri, failures.c.reason).join(sources, sources.c.id == failures.c.source_id)
+        query = select(failures).join(sources, sources.c.id == failures.c.source_id)
         with self._database.read() as connection:
             rows = connection.execute(query.where(sources.c.kb_id == kb_id).order_by(failures.c.uri))
-            return [Failure(row.uri, row.reason) for row in rows]
+            return [Failure(row.uri, row.reason, row.kind or "") for row in rows]
 
 
 def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:

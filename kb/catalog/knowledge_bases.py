@@ -1,6 +1,7 @@
 """The knowledge bases of a catalog: made, listed, changed, deleted."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,16 +9,19 @@ from sqlalchemy import ColumnElement, ScalarSelect, Table, bindparam, delete, fu
 from sqlalchemy.exc import IntegrityError
 
 from kb.catalog.database import Database, new_id, now
+from kb.catalog.paging import Listed, Page, listed, paged
 from kb.catalog.receipts import issue
 from kb.catalog.schema import chunks, contents, knowledge_bases, models, vectors
 from kb.catalog.store import unused
 from kb.errors import AlreadyExists, InvalidInput, NotFound
-from kb.types import RECALL, ChunkingPolicy, KnowledgeBase
+from kb.types import RECALL, ChunkingPolicy, KnowledgeBase, is_unicode
 
 LEAST_RECALL, MOST_RECALL = 0.9, 0.9999
 _MAX_NAME = 128
 # In a refusal.
 _NAMED_AT_MOST = 20
+# The limits of the OpenAI metadata contract.
+_MAX_KEYS, _MAX_KEY, _MAX_TEXT = 16, 64, 512
 
 
 def _model(state: str) -> ColumnElement[str | None]:
@@ -48,6 +52,7 @@ class KnowledgeBases:
         dim: int,
         chunking: ChunkingPolicy,
         description: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> KnowledgeBase:
         """Raises AlreadyExists when the name is taken, InvalidInput when it cannot be one."""
         kb_id = new_id("kb")
@@ -61,6 +66,7 @@ class KnowledgeBases:
             "chunk_size": chunking.size,
             "chunk_overlap": chunking.overlap,
             "created_at": now(),
+            "metadata": _checked_metadata(metadata or {}),
         }
         try:
             with self._database.write() as connection:
@@ -97,6 +103,12 @@ class KnowledgeBases:
             rows = connection.execute(query.order_by(knowledge_bases.c.name)).all()
         return [replace(_knowledge_base(row), documents=row.documents, chunks=row.chunks) for row in rows]
 
+    def page(self, page: Page) -> Listed:
+        """Knowledge bases in order of their ids, and so of time; their counts left at 0."""
+        with self._database.read() as connection:
+            rows = connection.execute(paged(_ROW, knowledge_bases.c.id, page)).all()
+        return listed([_knowledge_base(row) for row in rows], page)
+
     def change(
         self,
         kb_id: str,
@@ -104,12 +116,14 @@ class KnowledgeBases:
         name: str | None = None,
         description: str | None = None,
         recall: float | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> KnowledgeBase:
-        """Rename, describe anew, or set the recall target; None leaves a field as it is."""
+        """Rename, describe anew, set the recall target or the metadata; None leaves a field as it is."""
         changed = {
             "name": None if name is None else _checked(name),
             "description": description,
             "recall": None if recall is None else _checked_recall(recall),
+            "metadata": None if metadata is None else _checked_metadata(metadata),
         }
         values = {key: value for key, value in changed.items() if value is not None}
         if values:
@@ -146,6 +160,7 @@ def _knowledge_base(row: Any) -> KnowledgeBase:
         building=row.building,
         previous=row.previous,
         recall=RECALL if row.recall is None else row.recall,
+        metadata=row.metadata or {},
     )
 
 
@@ -156,6 +171,18 @@ def _checked(name: str) -> str:
         message = f"a name is 1 to {_MAX_NAME} printable characters without '/', and does not begin with kb_"
         raise InvalidInput(message, param="name")
     return name
+
+
+def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    if len(metadata) > _MAX_KEYS:
+        raise InvalidInput(f"at most {_MAX_KEYS} pairs of metadata", param="metadata")
+    for key, value in metadata.items():
+        if not 1 <= len(key) <= _MAX_KEY or not isinstance(value, str) or len(value) > _MAX_TEXT:
+            message = f"a key has 1 to {_MAX_KEY} characters, its text at most {_MAX_TEXT}"
+            raise InvalidInput(message, param=f"metadata.{key}")
+        if not is_unicode(key + value):
+            raise InvalidInput("metadata must be valid Unicode", param="metadata")
+    return dict(metadata)
 
 
 def _checked_recall(recall: float) -> float:

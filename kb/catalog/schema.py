@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0007"
+REVISION = "0008"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -50,6 +50,8 @@ knowledge_bases = Table(
     Column("created_at", String(32), nullable=False),
     # NULL is the default, `kb.types.RECALL`.
     Column("recall", Float),
+    # Its owner's own words by their own keys; NULL is none.
+    Column("metadata", JSON),
 )
 
 # The models of a knowledge base beside the live one: `building`, and `previous`, which a rollback returns to.
@@ -65,7 +67,10 @@ models = Table(
     Column("created_at", String(32), nullable=False),
 )
 
-# Where documents come from: a folder, or "upload" for what is sent in.
+# The source of the documents that are made of files.
+FILES = "files"
+
+# Where documents come from: a folder, "upload" for what is sent in, or FILES.
 sources = Table(
     "sources",
     metadata,
@@ -182,6 +187,8 @@ failures = Table(
     Column("uri", Text, primary_key=True),
     Column("reason", Text, nullable=False),
     Column("created_at", String(32), nullable=False),
+    # As in `kb.types.Failure`; NULL is unknown.
+    Column("kind", String(32)),
 )
 
 jobs = Table(
@@ -206,6 +213,40 @@ job_files = Table(
     Column("name", Text, nullable=False),
     Column("attributes", JSON, nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+
+# Files as they were sent in, to be attached to any knowledge base.
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(64), nullable=False),
+    Column("byte_size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    # The last one: a row's other columns are read without it.
+    Column("data", LargeBinary, nullable=False),
+)
+
+# That a file is to be a document of a knowledge base, at the place `uri` of the source FILES, by the job that
+# takes it in. How far that is follows from the job, the document and the quarantine: nothing here repeats it.
+attachments = Table(
+    "attachments",
+    metadata,
+    Column("kb_id", String(64), _owner("knowledge_bases"), primary_key=True),
+    Column("file_id", String(64), _owner("files"), primary_key=True, index=True),
+    Column("job_id", String(64), _owner("jobs"), nullable=False, index=True),
+    Column("uri", Text, nullable=False),
+    # Until the document is there; then its own are meant.
+    Column("attributes", JSON, nullable=False),
+    # Both NULL where it is cut by the policy of the knowledge base.
+    Column("chunk_size", Integer),
+    Column("chunk_overlap", Integer),
+    # The version that was visible when a file was attached once more; another one is this attachment's.
+    Column("replaces", String(64)),
+    Column("created_at", String(32), nullable=False),
+    Index(None, "kb_id", "uri"),
 )
 
 keys = Table(

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -13,11 +13,14 @@ from kb.catalog.attributes import attribute_rows
 from kb.catalog.database import Database, new_id, now
 from kb.catalog.receipts import issue
 from kb.catalog.schema import (
+    FILES,
+    attachments,
     attributes,
     changes,
     chunks,
     contents,
     failures,
+    jobs,
     knowledge_bases,
     models,
     sources,
@@ -59,6 +62,7 @@ class Committed:
     content_id: str
     version_id: str
     replaced: bool
+    chunks: int = 0
 
 
 class VectorsMissing(Exception):
@@ -128,11 +132,14 @@ class Store:
         fingerprint: str,
         batch: Sequence[NewVersion],
         made: Mapping[bytes, bytes],
+        job_id: str | None = None,
     ) -> list[Committed]:
         """Make new versions visible and the ones they replace invisible, all in one transaction.
 
-        made: float16 vectors by text hash, for texts that had none. Raises VectorsMissing, ModelChanged
-        when the knowledge base is under another model, or NotFound when it is gone; then nothing has changed.
+        made: float16 vectors by text hash, for texts that had none. job_id: of the job that attached them;
+        what was detached, attached anew or cancelled meanwhile is left out, and the others have the
+        attributes that their attachment has now. Raises VectorsMissing, ModelChanged when the knowledge base
+        is under another model, or NotFound when it is gone; then nothing has changed.
         """
         live = select(knowledge_bases.c.fingerprint).join(sources, sources.c.kb_id == knowledge_bases.c.id)
         with self._database.write() as connection:
@@ -142,10 +149,14 @@ class Store:
             if found != fingerprint:
                 raise ModelChanged("the knowledge base was switched to another model meanwhile; ingest again")
             add_vectors(connection, fingerprint, made)
-            needed = {text_hash(text) for version in batch for text in version.embedded_texts()}
+            replaced: set[bytes] = set()
+            if job_id is not None:
+                given = _attached(connection, kb_id, job_id, [version.uri for version in batch])
+                replaced |= _hashes(version for version in batch if version.uri not in given)
+                batch = [replace(one, attributes=given[one.uri]) for one in batch if one.uri in given]
+            needed = _hashes(batch)
             if needed - _stored(connection, fingerprint, needed):
                 raise VectorsMissing
-            replaced: set[bytes] = set()
             committed = [self._add(connection, kb_id, source_id, version, replaced) for version in batch]
             _forget_vectors(connection, replaced)
             return committed
@@ -158,35 +169,56 @@ class Store:
     def set_attributes(self, kb_id: str, given: Mapping[str, Attributes]) -> None:
         """Replace the attributes of documents, by content id; the feed names their chunks again."""
         with self._database.write() as connection:
-            for content_id, new in given.items():
-                connection.execute(
-                    update(contents).where(contents.c.id == content_id).values(attributes=dict(new))
-                )
-                _set_attributes(connection, kb_id, content_id, new)
-                if span := _chunk_range(connection, content_id):
-                    self._log(connection, kb_id, True, *span)
+            self.attributes_within(connection, kb_id, given)
+
+    def attributes_within(self, connection: Connection, kb_id: str, given: Mapping[str, Attributes]) -> None:
+        """`set_attributes` as a part of another transaction."""
+        for content_id, new in given.items():
+            connection.execute(
+                update(contents).where(contents.c.id == content_id).values(attributes=dict(new))
+            )
+            _set_attributes(connection, kb_id, content_id, new)
+            if span := _chunk_range(connection, content_id):
+                self._log(connection, kb_id, True, *span)
 
     def remove(self, kb_id: str, content_ids: Sequence[str]) -> None:
         """Delete documents with every version, text and vector that nothing else holds; leaves receipts."""
         with self._database.write() as connection:
-            for some in _portions(content_ids):
-                issue(connection, kb_id, some)
-            hashes: set[bytes] = set()
-            for content_id in content_ids:
-                hashes |= self._drop_chunks(connection, kb_id, content_id)
-                connection.execute(delete(contents).where(contents.c.id == content_id))
-            _forget_vectors(connection, hashes)
+            self.remove_within(connection, kb_id, content_ids)
+
+    def remove_within(self, connection: Connection, kb_id: str, content_ids: Sequence[str]) -> None:
+        """`remove` as a part of another transaction. A file that was attached as one of them no longer is."""
+        for some in _portions(content_ids):
+            issue(connection, kb_id, some)
+        hashes: set[bytes] = set()
+        for content_id in content_ids:
+            hashes |= self._drop_chunks(connection, kb_id, content_id)
+            place = select(contents.c.uri).join(sources, sources.c.id == contents.c.source_id)
+            place = place.where(contents.c.id == content_id, sources.c.uri == FILES)
+            connection.execute(
+                delete(attachments).where(
+                    attachments.c.kb_id == kb_id, attachments.c.uri == place.scalar_subquery()
+                )
+            )
+            connection.execute(delete(contents).where(contents.c.id == content_id))
+        _forget_vectors(connection, hashes)
 
     def clear_failures(self, source_id: str) -> None:
         """Empty the quarantine of a source, before all of it is tried again."""
         with self._database.write() as connection:
             connection.execute(delete(failures).where(failures.c.source_id == source_id))
 
-    def set_failures(self, source_id: str, failed: Sequence[Failure], healed: Sequence[str]) -> None:
-        """Quarantine documents with their reasons, and let others out of it."""
+    def set_failures(
+        self, source_id: str, failed: Sequence[Failure], healed: Sequence[str], job_id: str | None = None
+    ) -> None:
+        """Quarantine documents with their reasons, and let others out of it. job_id: as in `commit`."""
         if not failed and not healed:
             return
         with self._database.write() as connection:
+            if job_id is not None:
+                kb_id = connection.scalar(select(sources.c.kb_id).where(sources.c.id == source_id)) or ""
+                there = _attached(connection, kb_id, job_id, [one.uri for one in failed])
+                failed = [one for one in failed if one.uri in there]
             for uri in [*healed, *(failure.uri for failure in failed)]:
                 connection.execute(
                     delete(failures).where(failures.c.source_id == source_id, failures.c.uri == uri)
@@ -197,6 +229,7 @@ class Store:
                     "uri": failure.uri,
                     "reason": failure.reason,
                     "created_at": now(),
+                    "kind": failure.kind or None,
                 }
                 connection.execute(insert(failures).values(row))
 
@@ -264,7 +297,7 @@ class Store:
             ]
             connection.execute(insert(chunks), rows)
             self._log(connection, kb_id, True, first, first + len(rows) - 1)
-        return Committed(content_id, version_id, content_id == old_id)
+        return Committed(content_id, version_id, content_id == old_id, len(new.chunks))
 
     def _drop_chunks(self, connection: Connection, kb_id: str, content_id: str) -> set[bytes]:
         """Take a document's visible version out of sight; returns the hashes of its texts."""
@@ -281,6 +314,24 @@ class Store:
         seq = self._database.next_numbers(connection, "change", 1)
         row = {"seq": seq, "kb_id": kb_id, "added": added, "first_chunk": first, "last_chunk": last}
         connection.execute(insert(changes).values(row))
+
+
+def _hashes(some: Iterable[NewVersion]) -> set[bytes]:
+    return {text_hash(text) for version in some for text in version.embedded_texts()}
+
+
+def _attached(connection: Connection, kb_id: str, job_id: str, uris: Iterable[str]) -> dict[str, Attributes]:
+    """Of some places those whose file is attached by a job that goes on, with its attributes."""
+    found: dict[str, Attributes] = {}
+    for some in _portions(uris):
+        query = (
+            select(attachments.c.uri, attachments.c.attributes)
+            .join(jobs, jobs.c.id == attachments.c.job_id)
+            .where(attachments.c.kb_id == kb_id, attachments.c.uri.in_(some))
+            .where(attachments.c.job_id == job_id, jobs.c.status == "running")
+        )
+        found |= {row.uri: row.attributes for row in connection.execute(query)}
+    return found
 
 
 def _chunk_range(connection: Connection, content_id: str) -> tuple[int, int] | None:

@@ -59,6 +59,14 @@ def check_policy(policy: ChunkingPolicy, max_tokens: int) -> None:
         )
 
 
+def fitting(policy: ChunkingPolicy | None, max_tokens: int) -> ChunkingPolicy | None:
+    """The policy with its size brought down to what the model can read, and its overlap to half of that."""
+    if policy is None or policy.size is None:
+        return policy
+    size = min(policy.size, max_tokens)
+    return ChunkingPolicy(size, min(policy.overlap, size // 2))
+
+
 def chunk(
     document: Document, policy: ChunkingPolicy, token_starts: TokenStarts, *, title: str, max_tokens: int
 ) -> list[Chunk]:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -11,8 +11,8 @@ from sqlalchemy.exc import OperationalError
 
 from kb.catalog.jobs import JobFile, Jobs
 from kb.errors import Interrupted, KbError, ModelUnavailable, StorageFailed
-from kb.ingest.source import Blob, Incoming
-from kb.types import Attributes, IngestReport, Job
+from kb.ingest.source import Blob, Wanted
+from kb.types import IngestReport, Job
 
 # How soon a job is seen that another process accepted, or its end; one's own are seen at once. A look is a
 # read of the catalog, a third of a millisecond.
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class JobRunner:
     """Runs waiting jobs, oldest first, in one thread of one process of a data folder.
 
-    run: takes the documents of one job into its knowledge base, given by id. A job found half done after a
+    run: takes the documents of one job into its knowledge base. A job found half done after a
     crash runs again: what it had committed is seen to be there and costs nothing. rest: called when nothing
     was to do for a while.
     """
@@ -39,7 +39,7 @@ class JobRunner:
     def __init__(
         self,
         jobs: Jobs,
-        run: Callable[[str, Iterator[tuple[Incoming, Attributes]]], IngestReport],
+        run: Callable[[Job, Iterator[Wanted]], IngestReport],
         rest: Callable[[], None],
         lock: Path,
     ) -> None:
@@ -124,7 +124,7 @@ class JobRunner:
     def _take_in(self, job: Job) -> None:
         try:
             sent = self._jobs.start(job.id)
-            report = self._run(job.knowledge_base_id, self._while_wanted(sent))
+            report = self._run(job, self._while_wanted(sent))
         except Interrupted:
             return
         except _PASSING:
@@ -141,8 +141,8 @@ class JobRunner:
         with self._finished:
             self._finished.notify_all()
 
-    def _while_wanted(self, sent: Sequence[JobFile]) -> Iterator[tuple[Incoming, Attributes]]:
+    def _while_wanted(self, sent: Iterable[JobFile]) -> Iterator[Wanted]:
         for file in sent:
             if self._stopping:
                 raise Interrupted("the server is stopping; the job goes on at its next start")
-            yield Blob(file.name, file.data), file.attributes
+            yield Wanted(Blob(file.name, file.data), file.attributes, file.chunking)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from kb.catalog import Catalog
 from kb.ingest.pipeline import Pipeline, Tally
-from kb.ingest.source import Incoming, plan
+from kb.ingest.source import Incoming, Wanted, plan
 from kb.types import Attributes, IngestReport
 
 Progress = Callable[[int, int, int], None]
@@ -56,9 +56,10 @@ def level(
             old.content_id for old in known.values() if json.dumps(old.attributes, sort_keys=True) != wanted
         }
         catalog.store.set_attributes(kb_id, dict.fromkeys(present & stale, attributes))
-    incoming = [(file, attributes or {}) for file in todo.added]
+    incoming = [Wanted(file, attributes or {}) for file in todo.added]
     incoming += [
-        (file, known[file.uri].attributes if attributes is None else attributes) for file in todo.changed
+        Wanted(file, known[file.uri].attributes if attributes is None else attributes)
+        for file in todo.changed
     ]
     pipeline.run(incoming, tally, lambda done, embedded: progress(done, len(incoming), embedded))
     return tally.report()

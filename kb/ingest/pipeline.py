@@ -11,11 +11,11 @@ from typing import Protocol
 from kb.catalog.store import NewVersion, Store, VectorsMissing, pack_vectors, text_hash
 from kb.errors import DocumentRefused, ModelChanged
 from kb.ingest.chunk import chunk
-from kb.ingest.source import Incoming
+from kb.ingest.source import Wanted
 from kb.language import language_of
 from kb.protocols import Embedder
 from kb.tokens import count_tokens
-from kb.types import Attributes, Document, Failure, IngestReport, KnowledgeBase
+from kb.types import Document, Failure, IngestReport, KnowledgeBase
 
 # Texts embedded and committed together: enough for batches of like length, and on the slowest machines
 # half a minute of work that an interruption may cost.
@@ -71,17 +71,20 @@ class Pipeline:
         live: Callable[[], tuple[KnowledgeBase, Embedder]],
         parser: Parser,
         source_id: str,
+        job_id: str | None = None,
     ) -> None:
-        """live: the knowledge base as it is now, and its model; asked again when it came under another."""
+        """live: the knowledge base as it is now, and its model; asked again when it came under another.
+        job_id: of the job that attached the documents, for as long as they are attached by it."""
         self._store = store
         self._live = live
         self._kb, self._embedder = live()
         self._parser = parser
         self._source_id = source_id
+        self._job_id = job_id
 
     def run(
         self,
-        files: Iterable[tuple[Incoming, Attributes]],
+        files: Iterable[Wanted],
         tally: Tally,
         progress: Callable[[int, int], None],
     ) -> None:
@@ -92,13 +95,14 @@ class Pipeline:
         """
         batch: list[NewVersion] = []
         number = done = texts = characters = 0
-        for number, (file, attributes) in enumerate(files, 1):
+        for number, wanted in enumerate(files, 1):
+            uri = wanted.file.uri
             try:
-                version = self._version(file, attributes)
+                version = self._version(wanted)
             except DocumentRefused as error:
-                self.refuse(Failure(file.uri, str(error)), tally)
+                self.refuse(Failure(uri, str(error), error.kind), tally)
             except OSError as error:
-                self.refuse(Failure(file.uri, f"cannot be read: {error.strerror}"), tally)
+                self.refuse(Failure(uri, f"cannot be read: {error.strerror}", "unreadable"), tally)
             else:
                 batch.append(version)
                 texts += len(version.chunks)
@@ -113,9 +117,10 @@ class Pipeline:
     def refuse(self, failure: Failure, tally: Tally) -> None:
         """Quarantine a document with its reason."""
         tally.failures.append(failure)
-        self._store.set_failures(self._source_id, [failure], [])
+        self._store.set_failures(self._source_id, [failure], [], self._job_id)
 
-    def _version(self, file: Incoming, attributes: Attributes) -> NewVersion:
+    def _version(self, wanted: Wanted) -> NewVersion:
+        file = wanted.file
         data = file.read()
         document = self._parser.parse(data, PurePosixPath(file.uri).name)
         title = title_of(file.uri) if document.title is None else document.title
@@ -127,12 +132,12 @@ class Pipeline:
             document=document,
             chunks=chunk(
                 document,
-                self._kb.chunking,
+                wanted.chunking or self._kb.chunking,
                 self._embedder.token_starts,
                 title=title,
                 max_tokens=self._embedder.max_tokens,
             ),
-            attributes=attributes,
+            attributes=wanted.attributes,
             language=language_of(document.text),
             tokens=count_tokens(document.text),
         )
@@ -146,7 +151,7 @@ class Pipeline:
             made = self._embed(by_hash, tally, embedding)
             try:
                 committed = self._store.commit(
-                    self._kb.id, self._source_id, self._kb.fingerprint, batch, made
+                    self._kb.id, self._source_id, self._kb.fingerprint, batch, made, self._job_id
                 )
                 break
             except VectorsMissing:
@@ -155,10 +160,10 @@ class Pipeline:
             except ModelChanged:
                 self._kb, self._embedder = self._live()
         self._store.set_failures(self._source_id, [], [version.uri for version in batch])
-        tally.documents += len(batch)
+        tally.documents += len(committed)
         tally.changed += sum(one.replaced for one in committed)
         tally.added += sum(not one.replaced for one in committed)
-        tally.chunks += sum(len(version.chunks) for version in batch)
+        tally.chunks += sum(one.chunks for one in committed)
         tally.reused += max(0, len(by_hash) - (tally.embedded - before))
 
     def _embed(

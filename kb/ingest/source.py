@@ -8,7 +8,7 @@ from typing import Protocol
 
 from kb.catalog.documents import Known
 from kb.errors import InvalidInput
-from kb.types import Failure, is_unicode
+from kb.types import Attributes, ChunkingPolicy, Failure, is_unicode
 
 
 class Incoming(Protocol):
@@ -59,6 +59,15 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A document to take in. chunking: None for the policy of its knowledge base."""
+
+    file: Incoming
+    attributes: Attributes
+    chunking: ChunkingPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What it takes to bring the catalog level with a source."""
 
@@ -101,12 +110,12 @@ def plan(files: Sequence[Incoming], known: Mapping[str, Known], *, whole: bool) 
     for file in files:
         if not is_unicode(file.uri):
             shown = file.uri.encode("utf-8", "backslashreplace").decode()
-            made.unreadable.append(Failure(shown, "its name is not valid Unicode; rename it"))
+            made.unreadable.append(Failure(shown, "its name is not valid Unicode; rename it", "unreadable"))
             continue
         try:
             sha256 = file.sha256()
         except OSError as error:
-            made.unreadable.append(Failure(file.uri, f"cannot be read: {error.strerror}"))
+            made.unreadable.append(Failure(file.uri, f"cannot be read: {error.strerror}", "unreadable"))
             continue
         if file.uri in known:
             old = known[file.uri]

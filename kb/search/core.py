@@ -105,6 +105,8 @@ class SearchCore:
         """
         queries = check(kbs, query, mode, dense_weight)
         check_shape(shape)
+        if shape.least_similarity is not None and mode == "lexical":
+            raise InvalidInput("least_similarity needs mode hybrid or dense", param="least_similarity")
         clock = Clock()
         # Before anything is searched: where no reranker is set this fails.
         stage = None if rerank is None else self.reranking(queries, rerank, explain=explain)

@@ -34,7 +34,8 @@ class Ranking:
 
     parts: what the scores were made of, by name. ranks: places by part, from 1, 0 for none; empty unless
     asked for. query: which of several queries each answers best. complete: whether nothing else could match.
-    floor: what is not here scores at most this, so that the order is final down to it.
+    floor: what is not here scores at most this, so that the order is final down to it. unseen: at most
+    this in the dense part.
     """
 
     ids: Ids
@@ -45,6 +46,7 @@ class Ranking:
     complete: bool
     floor: float
     exact: bool
+    unseen: float = -1.0
 
 
 def looks(ids: Ids, own: Mapping[str, Ids], depth: int, deeper: int) -> Ids:
@@ -98,6 +100,7 @@ def ranked(found: Sequence[Candidates], mode: Mode, dense_weight: float, *, expl
         all(one.complete for one in found),
         _floor(found, scores, mode),
         all(one.exact for one in found),
+        max((_least_dense(one) for one in found if not one.complete), default=-1.0),
     )
 
 
@@ -127,7 +130,14 @@ def best_of(rankings: Sequence[Ranking]) -> Ranking:
         all(one.complete for one in rankings),
         max(one.floor for one in rankings),
         all(one.exact for one in rankings),
+        max(one.unseen for one in rankings),
     )
+
+
+def _least_dense(found: Candidates) -> float:
+    """The lowest score of those that the dense index itself found."""
+    own = found.own.get("dense")
+    return 1.0 if own is None else float(found.dense[found.ids == own[-1]].max(initial=-1.0))
 
 
 def _places(ids: Ids, scores: Vectors, found: Sequence[Candidates], part: str) -> Ids:

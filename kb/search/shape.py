@@ -11,6 +11,7 @@ from kb.catalog.documents import Documents
 from kb.errors import InvalidInput
 from kb.search.duplicates import Kept, wording
 from kb.search.ranking import Ranking
+from kb.search.similarity import similarity
 from kb.types import DocumentHits, Expand, Hit
 
 MAX_TOP_K = 1000
@@ -24,6 +25,7 @@ class Shape:
     """How many hits, how good, how different, how wide.
 
     top_k: hits, or documents with `group_by`. score_threshold: hits that score less are dropped.
+    least_similarity: as are those of a `kb.search.similarity` below; for hybrid and dense.
     max_per_document: hits of one document; None for any number, or for 3 with `group_by`.
     collapse_duplicates: passages that say the same in nearly the same words come once. expand: what
     each hit is widened to.
@@ -35,6 +37,7 @@ class Shape:
     collapse_duplicates: bool = False
     group_by: Literal["document"] | None = None
     expand: Expand | None = None
+    least_similarity: float | None = None
 
     @property
     def per_document(self) -> int | None:
@@ -64,6 +67,11 @@ def check_shape(shape: Shape) -> None:
         raise InvalidInput(f"top_k must be 1 to {MAX_TOP_K}", param="top_k")
     if shape.max_per_document is not None and not 1 <= shape.max_per_document <= MAX_TOP_K:
         raise InvalidInput(f"max_per_document must be 1 to {MAX_TOP_K}", param="max_per_document")
+    if shape.least_similarity is not None and (shape.per_document or shape.collapse_duplicates):
+        raise InvalidInput(
+            "least_similarity goes with neither max_per_document, collapse_duplicates nor group_by",
+            param="least_similarity",
+        )
     if shape.group_by not in (None, "document"):
         raise InvalidInput("group_by must be 'document'", param="group_by")
     if isinstance(shape.expand, str):
@@ -93,6 +101,8 @@ def choose(ranking: Ranking, shape: Shape, documents: Documents) -> Chosen:
     end = len(ranking.ids)
     if shape.score_threshold is not None:
         end = int(np.count_nonzero(ranking.scores >= shape.score_threshold))
+    if shape.least_similarity is not None:
+        return _similar(ranking, shape.least_similarity, shape.top_k, end)
     if not shape.per_document and not shape.collapse_duplicates:
         return Chosen(range(end), range(min(shape.top_k, end)), enough=True)
 
@@ -123,6 +133,13 @@ def choose(ranking: Ranking, shape: Shape, documents: Documents) -> Chosen:
     shown = [place for place in kept if ranks[place] <= shape.top_k]
     enough = len(number) >= shape.top_k or final == end < len(ranking.ids)
     return Chosen(kept, shown, enough, duplicates, frozenset(crowded), ranks)
+
+
+def _similar(ranking: Ranking, least: float, top_k: int, end: int) -> Chosen:
+    kept = np.flatnonzero(similarity(ranking.parts["dense"][:end]) >= least).tolist()
+    # What no look has found yet is less near than all that the dense index gave.
+    enough = len(kept) >= top_k or bool(similarity(ranking.unseen) < least)
+    return Chosen(kept, kept[:top_k], enough)
 
 
 def by_document(hits: Sequence[Hit]) -> tuple[DocumentHits, ...]:

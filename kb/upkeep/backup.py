@@ -21,14 +21,14 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Engine, create_engine, func, make_url, select
 
 from kb.catalog.database import now
-from kb.catalog.schema import REVISION, chunks, contents, knowledge_bases, receipts
+from kb.catalog.schema import REVISION, chunks, contents, files, knowledge_bases, receipts
 from kb.errors import AlreadyExists, DataFolderInUse, InvalidInput, storage
 from kb.index.manifest import digest, make_folder, sync
 from kb.settings import Settings
 
 _FORMAT = 1
 _CATALOG, _MANIFEST = "catalog.db", "manifest.json"
-_COUNTED = (knowledge_bases, contents, chunks, receipts)
+_COUNTED = (knowledge_bases, contents, chunks, files, receipts)
 _BLOCK = 1 << 20
 _SEAL = 64
 

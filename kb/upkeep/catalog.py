@@ -1,5 +1,6 @@
 """The catalog against itself, in one snapshot."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +11,18 @@ from sqlalchemy.exc import DBAPIError
 
 from kb.catalog.attributes import attribute_rows
 from kb.catalog.schema import (
+    FILES,
+    attachments,
     attributes,
     changes,
     chunks,
     contents,
     counters,
+    files,
     knowledge_bases,
     metadata,
     receipts,
+    sources,
     vectors,
     versions,
 )
@@ -69,6 +74,7 @@ def _every_finding(connection: Connection, kbs: Sequence[KnowledgeBase]) -> Iter
     if orphans:
         yield Finding("orphan_vectors", None, f"{orphans} vectors that nothing uses", True)
     yield from _receipts(connection)
+    yield from _files(connection)
     for kb in kbs:
         yield from _chunks(connection, kb)
         yield from _attributes(connection, kb)
@@ -101,6 +107,27 @@ def _receipts(connection: Connection) -> Iterator[Finding]:
     )
     if unproved:
         yield Finding("receipt", None, f"{unproved} deletions never reached the change feed")
+
+
+def _files(connection: Connection) -> Iterator[Finding]:
+    """What is made of a file is attached, and each file has the bytes that were sent.
+
+    An attachment without its file, knowledge base or job is found as every row without its owner is.
+    """
+    rows = connection.execution_options(yield_per=1).execute(
+        select(files.c.id, files.c.sha256, files.c.data).order_by(files.c.id)
+    )
+    for row in rows:
+        if hashlib.sha256(row.data).hexdigest() != row.sha256:
+            yield Finding("file", None, f"{row.id}: its bytes are not those that were sent")
+    attached = select(1).where(attachments.c.kb_id == contents.c.kb_id, attachments.c.uri == contents.c.uri)
+    stray = (
+        select(func.count())
+        .select_from(contents.join(sources, sources.c.id == contents.c.source_id))
+        .where(sources.c.uri == FILES, ~attached.correlate(contents).exists())
+    )
+    if count := connection.scalar(stray):
+        yield Finding("attachment", None, f"{count} documents are made of files that are not attached")
 
 
 def _chunks(connection: Connection, kb: KnowledgeBase) -> Iterator[Finding]:

@@ -52,6 +52,12 @@ class Server:
     client: httpx2.Client
     log: Path
 
+    def end(self) -> None:
+        """Asked to stop, it does."""
+        self.client.close()
+        self.process.terminate()
+        self.process.wait(20)
+
     def kill(self) -> None:
         """The power goes."""
         self.process.send_signal(signal.SIGKILL)
@@ -66,6 +72,30 @@ class Server:
             return False
 
 
+def start_server(data_dir: Path, log: Path) -> Server:
+    """A server over a data folder, once it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "api.app:from_environment", "--factory"]
+    environment = {**os.environ, "KB_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--no-access-log"],
+            env=environment,
+            stdout=out,
+            stderr=out,
+            cwd=log.parent,
+        )
+    server = Server(process, httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30), log)
+    try:
+        until(server.ready)
+    except BaseException:
+        server.end()
+        raise
+    return server
+
+
 @pytest.fixture
 def serve(settings: Any, blank_catalog: Path, tmp_path: Path) -> Iterator[Callable[[], Server]]:
     """Starts servers over one data folder, one after the other; ends them all."""
@@ -73,30 +103,24 @@ def serve(settings: Any, blank_catalog: Path, tmp_path: Path) -> Iterator[Callab
     started: list[Server] = []
 
     def start() -> Server:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "uvicorn", "api.app:from_environment", "--factory"]
-        log = tmp_path / f"server-{len(started)}.log"
-        environment = {**os.environ, "KB_DATA_DIR": str(settings.data_dir), "PYTHONPATH": str(ROOT)}
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [*command, "--port", str(port), "--no-access-log"],
-                env=environment,
-                stdout=out,
-                stderr=out,
-                cwd=tmp_path,
-            )
-        server = Server(process, httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30), log)
-        started.append(server)
-        until(server.ready)
-        return server
+        started.append(start_server(settings.data_dir, tmp_path / f"server-{len(started)}.log"))
+        return started[-1]
 
     yield start
     for server in started:
-        server.client.close()
-        server.process.terminate()
-        server.process.wait(20)
+        server.end()
+
+
+@pytest.fixture(scope="session")
+def standing(models: Path, blank_catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that several tests ask, each about things of its own."""
+    folder = tmp_path_factory.mktemp("standing")
+    (folder / "data").mkdir()
+    shutil.copy(blank_catalog, folder / "data")
+    (folder / "data" / "models").symlink_to(models, target_is_directory=True)
+    server = start_server(folder / "data", folder / "server.log")
+    yield server
+    server.end()
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def test_one_refused_document_alone_is_422(client: TestClient) -> None:
     alone = client.post(f"{KB}/k/documents?wait=true", files=[broken])
     assert _error(alone) == (422, "documents.0", "document_refused")
     (failure,) = client.get(f"{KB}/k/failures").json()["data"]
-    assert failure == {"uri": "a.pdf", "reason": alone.json()["error"]["message"]}
+    assert failure == {"uri": "a.pdf", "reason": alone.json()["error"]["message"], "kind": "broken"}
     both = client.post(f"{KB}/k/documents?wait=true", files=[broken, ("files", ("b.txt", b"fine"))])
     assert both.status_code == 200
     assert (both.json()["report"]["added"], both.json()["report"]["failed"]) == (1, 1)

@@ -11,8 +11,8 @@ from kb.catalog.jobs import JobFile
 from kb.errors import ModelUnavailable, StorageFull
 from kb.ingest import jobs as jobs_module
 from kb.ingest.jobs import JobRunner
-from kb.ingest.source import Incoming
-from kb.types import Attributes, IngestReport, Job
+from kb.ingest.source import Wanted
+from kb.types import IngestReport, Job
 
 
 class Queue:
@@ -41,11 +41,11 @@ def work(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Q
     queue: Any = Queue()
     turns: list[str] = []
 
-    def run(kb_id: str, documents: Iterator[tuple[Incoming, Attributes]]) -> IngestReport:
-        ((file, _),) = documents
-        turns.append(file.uri)
-        runner._stopping = file.uri == "second" or turns.count("first") == 3
-        if file.uri == "first":
+    def run(job: Job, documents: Iterator[Wanted]) -> IngestReport:
+        (wanted,) = documents
+        turns.append(wanted.file.uri)
+        runner._stopping = wanted.file.uri == "second" or turns.count("first") == 3
+        if wanted.file.uri == "first":
             raise error
         return IngestReport()
 

@@ -27,13 +27,15 @@ def test_a_backup_comes_back(words: Any, shelf: Any, empty: Settings, tmp_path: 
     """With its counts, readable by its owner alone."""
     file = tmp_path / "b.zip"
     words.delete_document(shelf.kb.id, shelf.content("a").id)
+    kept = words.catalog.files.create("f.txt", "assistants", b"bytes")
     manifest = words.backup(file)
-    assert manifest["counts"] == {"knowledge_bases": 1, "contents": 2, "chunks": 4, "receipts": 1}
+    assert manifest["counts"] == {"knowledge_bases": 1, "contents": 2, "chunks": 4, "files": 1, "receipts": 1}
     assert file.stat().st_mode & 0o777 == 0o600
     assert restore(empty, file) == verified(file) == manifest
     with type(words)(empty) as again:
         again.follow()
         assert again.check().found == ()
+        assert again.catalog.files.data(kept.id) == b"bytes"
         assert {hit.uri for hit in again.search("pump", ["shelf"]).hits} == {"b", "c"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.zip", "data", "new"]
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kb.catalog.attachments import Attachment
+
 
 def kinds(words: Any, **how: Any) -> tuple[list[str], list[str]]:
     """What a check finds and what it leaves."""
@@ -54,6 +56,30 @@ def test_a_sound_folder_is_clean(words: Any, shelf: Any) -> None:
 )
 def test_damage_to_the_catalog_is_found_and_left(words: Any, shelf: Any, sql: str, found: list[str]) -> None:
     """It is never repaired silently."""
+    spoil(words, sql)
+    assert kinds(words, repair=True) == (found, found)
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("UPDATE files SET data = x'00'", ["file"]),
+        ("DELETE FROM files", ["foreign_key"]),
+        ("DELETE FROM attachments", ["attachment"]),
+    ],
+)
+def test_files_and_attachments_are_held_against_each_other(
+    words: Any, shelf: Any, sql: str, found: list[str]
+) -> None:
+    """Bytes that changed, an attachment without its file, a document without its attachment."""
+    file_id = words.catalog.files.create("f.txt", "assistants", b"a pump").id
+    job_id = words.catalog.attachments.attach(shelf.kb.id, [Attachment(file_id)])
+    (read,) = words.catalog.jobs.start(job_id)
+    version = shelf.version(read.name, "a pump")
+    source = words.catalog.store.source(shelf.kb.id, "files")
+    made = shelf.vectors(version)
+    words.catalog.store.commit(shelf.kb.id, source, shelf.kb.fingerprint, [version], made, job_id)
+    assert kinds(words) == ([], [])
     spoil(words, sql)
     assert kinds(words, repair=True) == (found, found)
 
