@@ -293,6 +293,35 @@ class Tools(Answer):
     data: list[Tool]
 
 
+class LanguageModel(Answer):
+    """A language model. Rates are decimals, written as strings; a tier without one is refused."""
+
+    id: str = Field(examples=["gpt-4.1-mini"])
+    object: Literal["model"] = "model"
+    created: int = Field(examples=[1744588800], description="When it was released, in seconds; 0: not known.")
+    owned_by: str = Field(examples=["kb"])
+    context_window: int = Field(examples=[1047576], description="Tokens that it reads.")
+    max_output_tokens: int = Field(examples=[8192], description="Tokens that it writes.")
+    knowledge_cutoff: str | None = Field(examples=["2024-06-01"])
+    released: str | None = Field(examples=["2025-04-14"])
+    input: list[str] = Field(examples=[["text", "image"]])
+    output: list[str] = Field(examples=[["text"]])
+    languages: list[str] = Field(examples=[[]], description="Empty where none are published.")
+    tools: bool = Field(examples=[True])
+    endpoints: list[str] = Field(examples=[["responses", "chat"]])
+    tokenizer: str = Field(examples=["o200k_base"])
+    credits_per_1000_tokens: dict[str, Any] = Field(
+        examples=[{"cache_hit": "1.33", "standard": {"input": "5.32", "output": "21.28"}}]
+    )
+
+
+class LanguageModels(Answer):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: list[LanguageModel]
+
+
 class Status(Answer):
     """Alive, or ready."""
 

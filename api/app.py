@@ -24,6 +24,7 @@ from api.routes import (
     health,
     jobs,
     knowledge_bases,
+    models,
     search,
     tools,
     vector_store_files,
@@ -90,7 +91,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
     first = (search.routes, vector_stores.searches, tools.calls)
     for routes in (*first, knowledge_bases.routes, documents.routes, contents.routes):
         app.include_router(routes)
-    for noun in (tools, files, vector_stores, vector_store_files, embeddings, jobs, health, docs):
+    for noun in (tools, models, files, vector_stores, vector_store_files, embeddings, jobs, health, docs):
         app.include_router(noun.routes)
     app.openapi = lambda: openapi.document(app, tool_shapes.definitions())  # type: ignore[method-assign]
     errors.install(app)

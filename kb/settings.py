@@ -23,6 +23,7 @@ class Settings:
     one, None for none. threads: cores one run of a model may use, 0 for all.
     dense_weight: what the dense part counts in hybrid search, 0 to 1 (kb.search.fuse). context_window: tokens
     that the model behind the tools reads; what one tool gives is a share of it (kb.tools.registry).
+    model_catalog: a file of further language models (kb.models.registry), None for those of the package.
     """
 
     data_dir: Path
@@ -32,6 +33,7 @@ class Settings:
     dense_weight: float = 0.5
     reranker: str | None = None
     context_window: int = CONTEXT_WINDOW
+    model_catalog: Path | None = None
 
     @property
     def models_dir(self) -> Path:
@@ -45,8 +47,8 @@ class Settings:
 
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
-        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT and
-        KB_CONTEXT_WINDOW.
+        """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT,
+        KB_CONTEXT_WINDOW and KB_MODEL_CATALOG.
 
         An argument wins.
 
@@ -70,6 +72,7 @@ class Settings:
         if not re.fullmatch(r"[1-9]\d{3,8}", window):
             message = f"KB_CONTEXT_WINDOW must be a number of tokens, 1000 or more, not {window!r}"
             raise InvalidInput(message, param="KB_CONTEXT_WINDOW")
+        models = environment.get("KB_MODEL_CATALOG")
         return cls(
             data_dir=folder,
             database_url=environment.get("KB_DATABASE_URL")
@@ -79,4 +82,5 @@ class Settings:
             dense_weight=float(weight),
             reranker=environment.get("KB_RERANKER") or None,
             context_window=int(window),
+            model_catalog=Path(models).expanduser().resolve() if models else None,
         )

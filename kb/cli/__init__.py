@@ -2,7 +2,7 @@
 
 import typer
 
-from kb.cli import content, documents, keys, models, search, serve, tune, upkeep
+from kb.cli import content, documents, keys, models, reembed, search, serve, tune, upkeep
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
@@ -14,10 +14,11 @@ app.command("list")(documents.list_)
 app.command()(documents.show)
 app.command()(documents.delete)
 app.command("eval")(search.eval_)
-app.command()(models.reembed)
-app.command()(models.rollback)
-app.command()(models.forget)
+app.command()(reembed.reembed)
+app.command()(reembed.rollback)
+app.command()(reembed.forget)
 app.command()(tune.tune)
+app.command()(models.models)
 app.command()(serve.serve)
 app.command()(upkeep.fsck)
 app.command()(upkeep.backup)
