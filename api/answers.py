@@ -293,6 +293,65 @@ class Tools(Answer):
     data: list[Tool]
 
 
+class Window(Answer):
+    """Tokens of a model's window, and who has them."""
+
+    size: int = Field(examples=[1047576])
+    output: int = Field(examples=[8192], description="Kept free for the answer.")
+    instructions: int = Field(examples=[0])
+    history: int = Field(examples=[0])
+    tools: int = Field(examples=[0])
+    margin: int = Field(examples=[5238], description="Kept free, since endpoints count a little differently.")
+    context: int = Field(examples=[2000], description="For passages.")
+
+
+class PackedPassage(Answer):
+    """A passage as it was packed; the model sees it under `[number]`."""
+
+    number: int = Field(examples=[1])
+    content_version_id: str = Field(examples=["ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"])
+    start: int = Field(examples=[0])
+    end: int = Field(examples=[42])
+    content_id: str = Field(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+    title: str = Field(examples=["Starting the plant"])
+    uri: str = Field(examples=["operations/startup.md"])
+    tokens: int = Field(examples=[96], description="With its reference, at the most.")
+
+
+class LeftOut(Answer):
+    """What was found and is not in the context."""
+
+    content_version_id: str = Field(examples=["ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"])
+    start: int = Field(examples=[0])
+    end: int = Field(examples=[42])
+    content_id: str = Field(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+    title: str = Field(examples=["Starting the plant"])
+    uri: str = Field(examples=["operations/startup.md"])
+    reason: str = Field(examples=["it does not fit into what the window leaves"])
+
+
+class CallCredits(Answer):
+    """Credits of the call at one tier, as decimals in strings."""
+
+    input: str = Field(examples=["0.51072"])
+    most: str = Field(examples=["174.83648"], description="With the longest answer.")
+
+
+class Context(Answer):
+    """A packed context and its receipt."""
+
+    text: str = Field(examples=['[1] "Starting the plant" in "operations/startup.md" …'])
+    tokens: int = Field(examples=[96], description="o200k_base, never more than `window.context`.")
+    cached_tokens: int = Field(examples=[0], description="Of them, those that `before` had at the beginning.")
+    window: Window
+    passages: list[PackedPassage]
+    left_out: list[LeftOut]
+    model: str = Field(examples=["gpt-4.1-mini"])
+    credits: dict[str, CallCredits] = Field(
+        examples=[{"standard": {"input": "0.51072", "most": "174.83648"}}], description="By tier."
+    )
+
+
 class LanguageModel(Answer):
     """A language model. Rates are decimals, written as strings; a tier without one is refused."""
 

@@ -18,6 +18,7 @@ from api.metrics import Metrics
 from api.process import end_with_parent, heeding_stops, share_arenas
 from api.routes import (
     contents,
+    context,
     documents,
     embeddings,
     files,
@@ -88,7 +89,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
         redoc_url=None,
     )
     # Routes are tried in this order: the one that is asked most comes first.
-    first = (search.routes, vector_stores.searches, tools.calls)
+    first = (search.routes, vector_stores.searches, tools.calls, context.routes)
     for routes in (*first, knowledge_bases.routes, documents.routes, contents.routes):
         app.include_router(routes)
     for noun in (tools, models, files, vector_stores, vector_store_files, embeddings, jobs, health, docs):

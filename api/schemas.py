@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from kb.catalog.attributes import checked
 from kb.catalog.knowledge_bases import LEAST_RECALL, MOST_RECALL
+from kb.context.pack import LEAST_BUDGET
 from kb.errors import InvalidInput
 from kb.search.core import MAX_QUERIES, MAX_QUERY
 from kb.search.filters import parse_filter
@@ -253,6 +254,52 @@ class SearchSeveralRequest(SearchRequest):
 
     knowledge_base_ids: list[Name] = Field(
         min_length=1, max_length=MAX_KNOWLEDGE_BASES, description="Ids or names.", examples=[["handbook"]]
+    )
+
+
+class Message(Sent):
+    """A message of the conversation so far."""
+
+    example = {"role": "user", "content": "Hello"}
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str
+
+
+class PackedSpan(Sent):
+    """A passage as a receipt lists it."""
+
+    example = {"content_version_id": "ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6", "start": 0, "end": 42}
+
+    content_version_id: str = Field(min_length=1, max_length=64)
+    start: int = Field(ge=0, le=2**53)
+    end: int = Field(ge=0, le=2**53)
+
+
+class ContextRequest(Sent):
+    """A question, and the call of a model that its passages are to go into."""
+
+    example = {"query": "How is the pump started?", "knowledge_base_ids": ["handbook"], "max_tokens": 2000}
+
+    query: Queries
+    knowledge_base_ids: list[Name] = Field(
+        min_length=1, max_length=MAX_KNOWLEDGE_BASES, description="Ids or names.", examples=[["handbook"]]
+    )
+    model: str = Field("gpt-4.1-mini", min_length=1, max_length=128, description="One of GET /v1/models.")
+    max_tokens: int | None = Field(
+        None, ge=LEAST_BUDGET, le=2**31, strict=True, description="Of the context; what the window leaves."
+    )
+    max_output_tokens: int | None = Field(None, ge=1, le=2**31, strict=True, description="The model's most.")
+    instructions: str = ""
+    history: list[Message] = Field(default_factory=list, max_length=10_000)
+    tools: list[dict[str, Any]] = Field(default_factory=list, max_length=1000)
+    top_k: int | None = Field(None, ge=1, le=MAX_TOP_K, strict=True, description="Hits to begin with.")
+    mode: Mode = "hybrid"
+    filters: dict[str, Any] | None = Field(None, description="As in a search.")
+    before: list[PackedSpan] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="`passages` of the call before: they stay the beginning of the context, word for word.",
     )
 
 

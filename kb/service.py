@@ -13,6 +13,8 @@ from kb.catalog.attachments import Attachment
 from kb.catalog.attributes import checked
 from kb.catalog.jobs import JobFile
 from kb.content.core import Contents
+from kb.context.core import ContextCore, PackedContext
+from kb.context.pack import Place
 from kb.embed.loaded import LoadedModels
 from kb.errors import InvalidInput, ModelNotFound, NotFound, storage
 from kb.index.manifest import make_folder
@@ -33,7 +35,7 @@ from kb.search.explain import Explainer
 from kb.search.indexes import Indexes
 from kb.search.live import undisturbed
 from kb.search.rerank import Rerank
-from kb.search.shape import Shape
+from kb.search.shape import MAX_TOP_K, Shape
 from kb.settings import Settings
 from kb.types import (
     Attributes,
@@ -56,6 +58,9 @@ from kb.types import (
 if TYPE_CHECKING:
     from kb.index.tune import Tuned
     from kb.upkeep.check import Report
+
+# Of a context: a chunk of the default size with its reference.
+_TOKENS_PER_HIT = 150
 
 
 class Service:
@@ -82,6 +87,7 @@ class Service:
             self.catalog.documents, self._models.embed_queries, self._indexes.live, self._models.reranker
         )
         self.contents = Contents(self.catalog.versions)
+        self._context = ContextCore(self.catalog.versions, self.contents)
         self._explainer = Explainer(self._search, self.catalog.documents)
         self._change = ModelChange(self.catalog, self._models, self._indexes, settings.dense_weight)
 
@@ -299,6 +305,25 @@ class Service:
             )
 
         return undisturbed(ask)
+
+    def pack(
+        self,
+        query: str | Sequence[str],
+        kbs: Sequence[str],
+        budget: int,
+        *,
+        top_k: int | None = None,
+        mode: Mode = "hybrid",
+        where: Filter | None = None,
+        before: Sequence[Place] = (),
+    ) -> PackedContext:
+        """A context of at most so many tokens that answers a question: `kb.context.core.ContextCore.pack`.
+
+        top_k: how many hits it is made of; None for as many as such a budget could hold.
+        """
+        most = top_k or min(MAX_TOP_K, max(10, budget // _TOKENS_PER_HIT))
+        found = self.search(query, kbs, top_k=most, mode=mode, where=where, collapse_duplicates=True)
+        return self._context.pack(found.hits, budget, before)
 
     def explain(
         self,

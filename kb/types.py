@@ -84,13 +84,18 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`text[start:end]` of its version. `context` is embedded before it but is no part of it."""
+    """`text[start:end]` of its version. `context` is embedded before it but is no part of it.
+
+    tokens: by `kb.tokens`, of the text as a model is shown it (`kb.content.fence`) and of what lies between
+    it and a neighbour; None where they were not counted.
+    """
 
     start: int
     end: int
     page: int | None = None
     heading: str | None = None
     context: str = ""
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0008"
+REVISION = "0009"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -132,6 +132,8 @@ chunks = Table(
     Column("context", Text, nullable=False),
     Column("text_hash", LargeBinary(16), nullable=False, index=True),
     Column("text", Text, nullable=False),
+    # By `kb.tokens`; NULL where the chunk went in before they were counted.
+    Column("tokens", Integer),
     Index(None, "kb_id", "id"),
 )
 

@@ -290,6 +290,7 @@ class Store:
                     "context": chunk.context,
                     "text": text[chunk.start : chunk.end],
                     "text_hash": text_hash(embedded),
+                    "tokens": chunk.tokens,
                 }
                 for position, (chunk, embedded) in enumerate(
                     zip(new.chunks, new.embedded_texts(), strict=True)

@@ -1,15 +1,16 @@
 """Versions as they are read: what one is, its text with the marks on it, and which are current."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, func, select
+from sqlalchemy import Row, Select, bindparam, case, func, select
 
 from kb.catalog.database import Database
-from kb.catalog.schema import contents, knowledge_bases, sources, versions
+from kb.catalog.schema import chunks, contents, knowledge_bases, sources, versions
 from kb.errors import NotFound
-from kb.types import Heading, MarkedText, Page, Version
+from kb.tokens import count_tokens
+from kb.types import Chunk, Heading, MarkedText, Page, Version
 
 # Everything but the text, which may be a book.
 _VERSION = (
@@ -41,6 +42,20 @@ _OWNER = select(contents.c.version_id).where(contents.c.id == bindparam("id"))
 _AT_ONCE = 500
 
 
+# Chunks by document, their texts only where their tokens were never counted.
+_OUTLINE = (
+    select(
+        chunks.c.version_id,
+        *(chunks.c[name] for name in ("start", "end", "page", "heading", "tokens")),
+        case((chunks.c.tokens.is_(None), chunks.c.text)).label("text"),
+    )
+    .where(chunks.c.version_id.in_(bindparam("ids", expanding=True)))
+    .order_by(chunks.c.id)
+)
+
+_SEVERAL = _CURRENT.where(versions.c.id.in_(bindparam("ids", expanding=True)))
+
+
 class Versions:
     """Reads of the versions of all knowledge bases."""
 
@@ -48,6 +63,8 @@ class Versions:
         self._database = database
         self._one = database.prepare(_ONE)
         self._owner = database.prepare(_OWNER)
+        self._several = database.prepare(_SEVERAL)
+        self._outline = database.prepare(_OUTLINE)
 
     def get(self, version_id: str) -> Version:
         """What a version is now. Raises NotFound."""
@@ -85,6 +102,19 @@ class Versions:
             if len(rows) < _AT_ONCE:
                 return
             after = rows[-1].content_id
+
+    def still_current(self, version_ids: Sequence[str]) -> dict[str, Version]:
+        """Those of some versions that are current, by id."""
+        return {row.id: _version(row) for row in self._several(ids=list(version_ids))}
+
+    def chunks(self, version_ids: Sequence[str]) -> dict[str, list[Chunk]]:
+        """The chunks of those that are current, in order, with their tokens."""
+        found: dict[str, list[Chunk]] = {}
+        for row in self._outline(ids=list(version_ids)):
+            tokens = count_tokens(row.text) if row.tokens is None else row.tokens
+            made = Chunk(row.start, row.end, row.page, row.heading, tokens=tokens)
+            found.setdefault(row.version_id, []).append(made)
+        return found
 
     def languages(self, kb_id: str) -> dict[str, int]:
         """How many documents of a knowledge base are in each language that was recognised, most first."""

@@ -103,6 +103,10 @@ class Contents:
         """A version as it is now, with its text. Raises NotFound."""
         return self._texts.open(version_id)
 
+    def of(self, version: Version) -> OpenText:
+        """One that was just read from the catalog, with its text. Raises NotFound."""
+        return self._texts.of(version)
+
     def text(self, version_id: str, start: int = 0, end: int | None = None) -> str:
         """text[start:end] of a version. Raises NotFound, or InvalidInput outside the text."""
         opened = self.open(version_id)

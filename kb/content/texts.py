@@ -89,8 +89,11 @@ class Texts:
 
     def open(self, version_id: str) -> OpenText:
         """Raises NotFound."""
-        version = self._versions.get(version_id)
-        return OpenText(version, self._marks(version_id))
+        return self.of(self._versions.get(version_id))
+
+    def of(self, version: Version) -> OpenText:
+        """One that was just seen to be there. Raises NotFound."""
+        return OpenText(version, self._marks(version.id))
 
     def read(self, version: Version) -> OpenText:
         """One among many that are read only now: it takes no other's place. Raises NotFound."""

@@ -2,20 +2,22 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from kb.catalog.store import NewVersion, Store, VectorsMissing, pack_vectors, text_hash
+from kb.content.fence import visible
 from kb.errors import DocumentRefused, ModelChanged
 from kb.ingest.chunk import chunk
 from kb.ingest.source import Wanted
 from kb.language import language_of
 from kb.protocols import Embedder
 from kb.tokens import count_tokens
-from kb.types import Document, Failure, IngestReport, KnowledgeBase
+from kb.types import Chunk, Document, Failure, IngestReport, KnowledgeBase
 
 # Texts embedded and committed together: enough for batches of like length, and on the slowest machines
 # half a minute of work that an interruption may cost.
@@ -60,6 +62,25 @@ class Tally:
 def title_of(uri: str) -> str:
     """A readable title for a document that has none of its own: its file name."""
     return PurePosixPath(uri).stem.replace("_", " ").replace("-", " ").strip() or uri
+
+
+def _counted(text: str, chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+    """Chunks with their tokens as a model is shown them.
+
+    What lies between two belongs to the first where it breaks the line, else to the second: where tokens end.
+    So the tokens of neighbours add up to those of their common text, nearly.
+    """
+    breaks = [
+        before.end <= after.start and "\n" in text[before.end : after.start]
+        for before, after in pairwise(chunks)
+    ]
+    for at, one in enumerate(chunks):
+        start, end = one.start, one.end
+        if at and not breaks[at - 1]:
+            start = min(start, chunks[at - 1].end)
+        if at < len(breaks) and breaks[at]:
+            end = chunks[at + 1].start
+        yield replace(one, tokens=count_tokens(visible(text[start:end])))
 
 
 class Pipeline:
@@ -124,19 +145,20 @@ class Pipeline:
         data = file.read()
         document = self._parser.parse(data, PurePosixPath(file.uri).name)
         title = title_of(file.uri) if document.title is None else document.title
+        chunks = chunk(
+            document,
+            wanted.chunking or self._kb.chunking,
+            self._embedder.token_starts,
+            title=title,
+            max_tokens=self._embedder.max_tokens,
+        )
         return NewVersion(
             uri=file.uri,
             title=title,
             sha256=hashlib.sha256(data).hexdigest(),
             byte_size=len(data),
             document=document,
-            chunks=chunk(
-                document,
-                wanted.chunking or self._kb.chunking,
-                self._embedder.token_starts,
-                title=title,
-                max_tokens=self._embedder.max_tokens,
-            ),
+            chunks=list(_counted(document.text, chunks)),
             attributes=wanted.attributes,
             language=language_of(document.text),
             tokens=count_tokens(document.text),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from kb.tools.fence import NOTICE, named, quoted, visible
+from kb.content.fence import NOTICE, named, quoted, visible
 from kb.types import AttributeValue
 
 ID = "source_connection_content_version_id"

@@ -155,6 +155,7 @@ def test_every_route_is_described_with_examples(handbook: TestClient) -> None:
         "GET /v1/contents/{content_version_id}/stats",
         "GET /v1/contents/{content_version_id}/grep",
         "GET /v1/tools",
+        "POST /v1/context",
         "GET /v1/models",
         "GET /v1/models/{model}",
         *(f"POST /v1/tools/{name}" for name in TOOLS),

@@ -1,0 +1,1 @@
+"""What was found becomes what fits a model's window."""
