@@ -1,8 +1,8 @@
 """Who is let in, who waits, and who is told to come again: nothing in this process queues without bound.
 
 Searches stand in a line of their own, whose length follows from what this process answers within
-`PATIENCE` seconds. Other requests under /v1 are counted, and so are the bytes of bodies. What does not fit is
-answered at once: 429, code `overloaded`, and `Retry-After`.
+`PATIENCE` seconds. Other requests under /v1 are counted, those at /mcp, and the bytes of bodies. What does
+not fit is answered at once: 429, code `overloaded`, and `Retry-After`.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.auth import MCP
 from api.errors import ApiError, answer
 
 PATIENCE = 1.0
@@ -32,6 +33,8 @@ _NEWEST = 0.05
 # Requests under /v1 that are not searches; those that wait for their documents are among them.
 OTHERS = 128
 WAITING = 64
+# Requests at /mcp, of which some stay open to listen; what each asks for then counts as a search or another.
+CONVERSATIONS = 256
 
 # Requests for embeddings, of which one is at work: thousands of texts may take it half a minute.
 EMBEDDING = 32
@@ -201,12 +204,14 @@ class Admission:
         self.waits = Line(WAITING, WAITING, refuse("wait"))
         self.embeddings = Line(1, EMBEDDING, refuse("embedding"), patience=EMBEDDING_PATIENCE)
         self.others = Count(OTHERS, refuse("request"))
+        self.conversations = Count(CONVERSATIONS, refuse("request"))
         self.search_bodies = Count(_SEARCH_BYTES, refuse("search"))
         self.other_bodies = Count(_OTHER_BYTES, refuse("request"))
 
 
 class Door:
-    """Middleware that turns a request under /v1 away, before it costs anything, while there is no room.
+    """Middleware that turns a request under /v1 or at /mcp away, before it costs anything, while there is
+    no room.
 
     Takes the `Admission` from the application's state; leaves the request's `Body` in the request's.
     """
@@ -216,17 +221,18 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not (scope["path"].startswith("/v1/") or scope["path"] == MCP):
             await self._app(scope, receive, send)
             return
         admission: Admission = scope["app"].state.admission
         searches = scope["method"] == "POST" and scope["path"].endswith("/search")
+        others = admission.conversations if scope["path"] == MCP else admission.others
         try:
             if searches:
                 # Its place in the line is taken later, once its body is there.
                 admission.searches.check()
             else:
-                admission.others.take()
+                others.take()
         except ApiError as refusal:
             await answer(refusal)(scope, receive, send)
             return
@@ -237,7 +243,7 @@ class Door:
         finally:
             body.release()
             if not searches:
-                admission.others.taken -= 1
+                others.taken -= 1
 
 
 def overloaded(seconds: int) -> ApiError:

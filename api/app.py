@@ -1,5 +1,6 @@
 """The application: `create_app(settings)` wires it, uvicorn calls `from_environment`."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -11,9 +12,9 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 
 import kb
-from api import docs, errors, openapi, tool_shapes
+from api import docs, errors, mcp, openapi, tool_shapes
 from api.admission import SEARCHES_AT_ONCE, WAITING, Admission, Door
-from api.auth import Gate, Keyring
+from api.auth import Gate, Keyring, Visitors
 from api.metrics import Metrics
 from api.process import end_with_parent, heeding_stops, share_arenas
 from api.routes import (
@@ -50,6 +51,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
     open_to: the address it will listen on; on any but loopback every call needs a key. The folder is
     opened, its models and indexes loaded and its waiting jobs begun when the application starts.
     """
+    visitors = Visitors.of(settings, open_to)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,11 +74,15 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
                 # again would stop every search for it.
                 gc.freeze()
                 gc.enable()
+            app.state.conversations = mcp.Conversations(service, visitors)
             service.jobs.start()
+            conversing = asyncio.create_task(app.state.conversations.run())
             try:
-                with heeding_stops(service.jobs.stop_soon):
+                with heeding_stops(service.jobs.stop_soon, app.state.conversations.stop_soon):
                     yield
             finally:
+                conversing.cancel()
+                await asyncio.wait((conversing,))
                 await to_thread.run_sync(service.jobs.stop)
 
     app = FastAPI(
@@ -94,11 +100,12 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
         app.include_router(routes)
     for noun in (tools, models, files, vector_stores, vector_store_files, embeddings, jobs, health, docs):
         app.include_router(noun.routes)
+    mcp.mount(app, visitors)
     app.openapi = lambda: openapi.document(app, tool_shapes.definitions())  # type: ignore[method-assign]
     errors.install(app)
     # The last one added is the outermost.
     app.add_middleware(Door)
-    app.add_middleware(Gate, open_to=open_to)
+    app.add_middleware(Gate, open_to=open_to, visitors=visitors)
     app.add_middleware(Trace)
     return app
 

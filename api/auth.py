@@ -2,9 +2,13 @@
 
 On a loopback address no key is needed until one is made; then every call needs one. On any other
 address every call needs one, also while none exists. Liveness and readiness are open to all.
+
+MCP clients are programs that hold keys and are told addresses by others: at /mcp the names that this server
+goes by, and the pages that may call it, are listed, and the lists hold with a key as without.
 """
 
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
@@ -16,6 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import ApiError, answer
 from kb.catalog.keys import Keys
+from kb.settings import Settings
+
+MCP = "/mcp"
+"""Where the MCP server is (api/mcp.py)."""
 
 _OPEN = frozenset({"/healthz", "/readyz"})
 # Read by people and programs of this machine, also after a key was made.
@@ -23,6 +31,7 @@ _OPEN_ON_LOOPBACK = frozenset({"/metrics", "/docs", "/openapi.json"})
 # What the catalog said of keys is believed this long: a revoked key works, and a first key binds, at most
 # this much later. It saves a database read on every request.
 _BELIEVED_SECONDS = 5.0
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Keyring:
@@ -57,15 +66,53 @@ class Keyring:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Visitors:
+    """Whom /mcp answers beside loopback. hosts: names it goes by, without port. origins: of web pages."""
+
+    hosts: frozenset[str]
+    origins: frozenset[str]
+
+    @classmethod
+    def of(cls, settings: Settings, open_to: str) -> "Visitors":
+        """Those of the settings, and the address that the server was told to listen on."""
+        # 0.0.0.0 and :: are every address and the name of none.
+        own = set() if open_to in ("0.0.0.0", "::") else {open_to.lower()}
+        return cls(frozenset(own.union(settings.allowed_hosts)), frozenset(settings.allowed_origins))
+
+    def refusal(self, headers: Headers) -> ApiError | None:
+        """421 for a request that is meant for another server, 403 for one of a foreign page."""
+        host = _hostname(f"//{headers.get('host', '')}")
+        if host not in self.hosts and not is_loopback(host):
+            message = f"this server does not go by {host!r}; KB_ALLOWED_HOSTS lists the names that it does"
+            return ApiError(421, "foreign_host", message, param="Host")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self.origins and not is_loopback(_hostname(origin)):
+            message = "this page may not call this server; KB_ALLOWED_ORIGINS lists those that may"
+            return ApiError(403, "foreign_origin", message, param="Origin")
+        return None
+
+    def host_patterns(self) -> list[str]:
+        """As the MCP SDK takes them: with any port, and with none."""
+        names = [f"[{host}]" if ":" in host else host for host in sorted(self.hosts | _LOOPBACK)]
+        return [pattern for name in names for pattern in (name, f"{name}:*")]
+
+    def origin_patterns(self) -> list[str]:
+        """As the MCP SDK takes them."""
+        here = [f"http://[{host}]" if ":" in host else f"http://{host}" for host in sorted(_LOOPBACK)]
+        return [*sorted(self.origins), *here, *(f"{origin}:*" for origin in here)]
+
+
 class Gate:
-    """Middleware that lets a request through or answers 401 or 403.
+    """Middleware that lets a request through or answers 401, 403 or, at /mcp, 421.
 
     open_to: the address that the server was told to listen on. The socket's own address is looked at as
     well, so that a wrong `open_to` opens nothing. Takes the `Keyring` from the application's state.
     """
 
-    def __init__(self, app: ASGIApp, *, open_to: str) -> None:
+    def __init__(self, app: ASGIApp, *, open_to: str, visitors: Visitors) -> None:
         self._app = app
+        self._visitors = visitors
         self._open_to_loopback = is_loopback(open_to)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,6 +127,11 @@ class Gate:
     async def _refusal(self, scope: Scope) -> ApiError | None:
         keyring: Keyring = scope["app"].state.keyring
         headers = Headers(scope=scope)
+        if scope["path"] == MCP:
+            refusal = self._visitors.refusal(headers)
+            # A browser asks, without a key, whether a page may send what it wants to: that tells nothing.
+            if refusal or scope["method"] == "OPTIONS":
+                return refusal
         secret = _secret(headers)
         server = scope.get("server")
         if self._open_to_loopback and server and is_loopback(server[0]):

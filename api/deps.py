@@ -104,7 +104,7 @@ def unsupported(*accepted: str) -> ApiError:
     return ApiError(415, "unsupported_media_type", message, param="content-type")
 
 
-async def search_thread(request: Request, work: Callable[[], Response]) -> Response:
+async def search_thread(request: Request, work: Callable[[], T]) -> T:
     """Run a search in one of the threads kept for them, so that uploads and deletions never hold one up.
 
     Raises ApiError 429 when too many wait already, and ClientDisconnect when the client leaves the line.

@@ -16,10 +16,10 @@ _M_ARENA_MAX = -8
 
 
 @contextmanager
-def heeding_stops(stop_soon: Callable[[], None]) -> Iterator[None]:
-    """Within it `stop_soon` is called as soon as a stop is asked for, before requests are waited for.
+def heeding_stops(*stop_soon: Callable[[], None]) -> Iterator[None]:
+    """Within it each of `stop_soon` is called as soon as a stop is asked for, before requests are waited for.
 
-    The handlers that stand there are called after it: the server's own, which let it end its connections.
+    The handlers that stand there are called after them: the server's own, which let it end its connections.
     """
     if threading.current_thread() is not threading.main_thread():
         # No signal comes here; whoever started this thread ends the application itself.
@@ -29,7 +29,8 @@ def heeding_stops(stop_soon: Callable[[], None]) -> Iterator[None]:
 
     def heed(number: int, frame: FrameType | None) -> None:
         # Not here: the thread that was interrupted may hold what it needs.
-        threading.Thread(target=stop_soon, daemon=True).start()
+        for stop in stop_soon:
+            threading.Thread(target=stop, daemon=True).start()
         handler = before[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)

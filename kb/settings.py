@@ -13,6 +13,8 @@ from kb.errors import InvalidInput
 CONTEXT_WINDOW = 1_047_576
 """Tokens that gpt-4.1-mini reads."""
 
+_LISTS = ("KB_ALLOWED_HOSTS", "KB_ALLOWED_ORIGINS")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -24,6 +26,8 @@ class Settings:
     dense_weight: what the dense part counts in hybrid search, 0 to 1 (kb.search.fuse). context_window: tokens
     that the model behind the tools reads; what one tool gives is a share of it (kb.tools.registry).
     model_catalog: a file of further language models (kb.models.registry), None for those of the package.
+    allowed_hosts, allowed_origins: names that the MCP server goes by, and origins of web pages that may call
+    it, beside loopback.
     """
 
     data_dir: Path
@@ -34,6 +38,8 @@ class Settings:
     reranker: str | None = None
     context_window: int = CONTEXT_WINDOW
     model_catalog: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
 
     @property
     def models_dir(self) -> Path:
@@ -48,7 +54,7 @@ class Settings:
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
         """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT,
-        KB_CONTEXT_WINDOW and KB_MODEL_CATALOG.
+        KB_CONTEXT_WINDOW, KB_MODEL_CATALOG, KB_ALLOWED_HOSTS and KB_ALLOWED_ORIGINS.
 
         An argument wins.
 
@@ -73,6 +79,13 @@ class Settings:
             message = f"KB_CONTEXT_WINDOW must be a number of tokens, 1000 or more, not {window!r}"
             raise InvalidInput(message, param="KB_CONTEXT_WINDOW")
         models = environment.get("KB_MODEL_CATALOG")
+        hosts, origins = (_listed(environment.get(name, "")) for name in _LISTS)
+        if foul := [host for host in hosts if not re.fullmatch(r"[a-z0-9._:-]+", host)]:
+            message = f"KB_ALLOWED_HOSTS must be names or addresses with commas between them, not {foul[0]!r}"
+            raise InvalidInput(message, param="KB_ALLOWED_HOSTS")
+        if foul := [origin for origin in origins if not re.fullmatch(r"https?://[^/\s]+", origin)]:
+            message = f"KB_ALLOWED_ORIGINS must be like https://app.example.org, with commas, not {foul[0]!r}"
+            raise InvalidInput(message, param="KB_ALLOWED_ORIGINS")
         return cls(
             data_dir=folder,
             database_url=environment.get("KB_DATABASE_URL")
@@ -83,4 +96,10 @@ class Settings:
             reranker=environment.get("KB_RERANKER") or None,
             context_window=int(window),
             model_catalog=Path(models).expanduser().resolve() if models else None,
+            allowed_hosts=hosts,
+            allowed_origins=origins,
         )
+
+
+def _listed(given: str) -> tuple[str, ...]:
+    return tuple(one.strip().lower() for one in given.split(",") if one.strip())

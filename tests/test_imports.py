@@ -24,6 +24,7 @@ HEAVY = [
     "pypdfium2",
     "openpyxl",
     "uvicorn",
+    "mcp",
 ]
 
 
@@ -37,6 +38,15 @@ def test_importing_is_light(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == []
+
+
+def test_a_server_loads_the_mcp_sdk_when_it_is_first_asked() -> None:
+    """It takes as long to import as the rest of a start."""
+    code = "import sys, api.app; print('fastapi' in sys.modules, 'mcp' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_the_face_is_what_is_promised() -> None:

@@ -16,6 +16,12 @@ from kb.types import Attributes, Ids, IndexedText, StoredVectors
 _STEP = 8192
 
 _HEAD = select(func.max(changes.c.seq).label("seq")).where(changes.c.kb_id == bindparam("kb_id"))
+_NEWEST = select(func.max(changes.c.seq)).where(changes.c.kb_id == knowledge_bases.c.id)
+_HEADS = select(
+    knowledge_bases.c.id,
+    knowledge_bases.c.name,
+    _NEWEST.correlate(knowledge_bases).scalar_subquery().label("seq"),
+).order_by(knowledge_bases.c.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +60,15 @@ class Feed:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._head = database.remember(_HEAD)
+        self._heads = database.remember(_HEADS)
 
     def head(self, kb_id: str) -> int:
         """The newest change number of a knowledge base; 0 where nothing happened yet."""
         return int(self._head(kb_id=kb_id)[0].seq or 0)
+
+    def heads(self) -> list[tuple[str, str, int]]:
+        """Of each knowledge base id, name and newest change number; read anew when somebody committed."""
+        return [(row.id, row.name, int(row.seq or 0)) for row in self._heads()]
 
     def after(
         self, kb_id: str, seq: int, fingerprint: str, dim: int, *, until: int | None = None

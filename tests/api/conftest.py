@@ -131,10 +131,10 @@ def open_app(
     from api.app import create_app
     from kb.settings import Settings
 
-    def make(*, open_to: str = "127.0.0.1", base_url: str = LOOPBACK) -> TestClient:
+    def make(*, open_to: str = "127.0.0.1", base_url: str = LOOPBACK, **more: Any) -> TestClient:
         folder = tmp_path_factory.mktemp("data")
         shutil.copy(blank_catalog, folder)
-        settings = Settings(folder, f"sqlite:///{folder}/catalog.db")
+        settings = Settings(folder, f"sqlite:///{folder}/catalog.db", **more)
         settings.models_dir.symlink_to(models, target_is_directory=True)
         app = create_app(settings, open_to=open_to)
         return TestClient(app, base_url=base_url, raise_server_exceptions=False)

@@ -170,3 +170,20 @@ def test_any_split_into_steps_brings_an_index_to_the_same_state(
         follower.follow()
         follower.check()
     shelf.catalog.close()
+
+
+def test_heads_name_each_knowledge_base_with_its_newest_change(shelf: Any) -> None:
+    """0 where nothing happened yet; a commit, a new name and a deletion show at once."""
+    other = shelf.make("other")
+
+    def heads() -> dict[str, int]:
+        return {name: seq for _, name, seq in shelf.catalog.feed.heads()}
+
+    assert heads() == {"shelf": 0, "other": 0}
+    shelf.put(shelf.version("a.txt", "one"))
+    assert heads() == {"shelf": shelf.catalog.feed.head(shelf.kb.id), "other": 0}
+    assert shelf.catalog.feed.head(shelf.kb.id) > 0
+    shelf.catalog.knowledge_bases.change(other.id, name="another")
+    assert set(heads()) == {"shelf", "another"}
+    shelf.catalog.knowledge_bases.delete(other.id)
+    assert set(heads()) == {"shelf"}
