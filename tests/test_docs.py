@@ -1,6 +1,7 @@
 """The documentation says what there is: commands, options, settings, endpoints, exports."""
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,32 @@ def test_every_setting_is_in_the_readme() -> None:
     assert {name for name in read if f"`{name}`" not in README} == set()
     assert Settings.read("x", {"KB_THREADS": "3"}).threads == 3
     assert Settings.read("x", {"KB_DENSE_WEIGHT": "0.7"}).dense_weight == 0.7
+
+
+@pytest.fixture(scope="session")
+def docs(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
+    """A folder with `documents`, and `data-folder` that holds them as the knowledge base `docs`."""
+    here = tmp_path_factory.mktemp("readme")
+    (here / "documents").mkdir()
+    (here / "documents" / "sale.md").write_text("# Warranty\n\nThe warranty ends after two years.")
+    (here / "data-folder").mkdir()
+    (here / "data-folder" / "models").symlink_to(models, target_is_directory=True)
+    with kb.open(here / "data-folder") as service:
+        service.ingest(here / "documents", "docs")
+    return here
+
+
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_every_python_example_runs(example: str, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, beside the folder `documents`."""
+    for package in ("langchain", "llama_index"):
+        if f"kb.integrations.{package}" in example:
+            pytest.importorskip({"langchain": "langchain_core"}.get(package, package), reason="not installed")
+    monkeypatch.chdir(docs)
+    names: dict[str, kb.Service] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    with closing(names["service"]) as service:
+        assert [one.uri for one in service.documents("docs")] == ["sale.md"]
 
 
 def test_every_export_resolves() -> None:
