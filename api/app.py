@@ -14,7 +14,7 @@ from fastapi import FastAPI
 import kb
 from api import docs, errors, mcp, openapi, tool_shapes
 from api.admission import SEARCHES_AT_ONCE, WAITING, Admission, Door
-from api.auth import Gate, Keyring, Visitors
+from api.auth import Gate, Keyring, Visitors, is_loopback
 from api.metrics import Metrics
 from api.process import end_with_parent, heeding_stops, share_arenas
 from api.routes import (
@@ -101,6 +101,8 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
     for noun in (tools, models, files, vector_stores, vector_store_files, embeddings, jobs, health, docs):
         app.include_router(noun.routes)
     mcp.mount(app, visitors)
+    app.state.keyless = is_loopback(open_to)
+    app.state.reranks = settings.reranker is not None
     app.openapi = lambda: openapi.document(app, tool_shapes.definitions())  # type: ignore[method-assign]
     errors.install(app)
     # The last one added is the outermost.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -20,6 +20,9 @@ MAX_JSON = 2_000_000
 _SMALL = 65_536
 
 _object = TypeAdapter(dict[str, Any])
+
+Kb = Annotated[str, Path(description="Its name or id.", examples=["kb_0199f3c2a7de7b2f9a4c1d2e3f405162"])]
+"""The knowledge base that a path is about."""
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")

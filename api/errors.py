@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from kb.errors import (
     AlreadyExists,
@@ -110,15 +111,26 @@ def install(app: FastAPI) -> None:
         # The first part of a place is where FastAPI read it: in the query, the path or a header.
         return answer(_invalid([(one["loc"][1:], one["type"], one["msg"]) for one in error.errors()]))
 
-    async def of_routing(_: Request, error: Exception) -> Response:
+    async def of_routing(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code = _CODES.get(error.status_code, "bad_request")
-        return answer(ApiError(error.status_code, code, str(error.detail), headers=error.headers))
+        headers = {"allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+        return answer(ApiError(error.status_code, code, str(error.detail), headers=headers))
 
     app.add_exception_handler(KbError, of_library)
     app.add_exception_handler(ApiError, of_edge)
     app.add_exception_handler(RequestValidationError, of_field)
     app.add_exception_handler(HTTPException, of_routing)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those that a path knows. The routing tells only those of its first route."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _invalid(faults: Sequence[tuple[Sequence[int | str], str, str]]) -> ApiError:

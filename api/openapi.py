@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api import answers, openai_bodies, openai_shapes, schemas
+from api.links import add_links
+from kb.search.filters import json_schema
 
 _REF = "#/components/schemas/{model}"
 _REASONS = {
@@ -67,13 +69,18 @@ def _responses(
     more = (*((401, 429) if needs_key else ()), *((413, 415) if takes_body else ()))
     responses: dict[int | str, dict[str, Any]] = {status: {"description": words, "content": given}}
     for code in sorted({*errors, *more}):
-        responses[code] = {
-            "description": _REASONS[code],
-            "content": {"application/json": _referred(answers.Error)},
-        }
+        responses[code] = refusal(code)
     if 429 in responses:
         responses[429]["headers"] = {"Retry-After": _RETRY_AFTER}
     return responses
+
+
+def refusal(status: int) -> dict[str, Any]:
+    """The description of an answer with an error."""
+    return {
+        "description": _REASONS[status],
+        "content": {"application/json": _referred(answers.Error)},
+    }
 
 
 def content(model: type[BaseModel]) -> dict[str, Any]:
@@ -109,10 +116,18 @@ def document(app: FastAPI, more: Mapping[str, Any]) -> dict[str, Any]:
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
         components = made.setdefault("components", {})
-        components["schemas"] = definitions["$defs"] | more
+        components["schemas"] = {
+            **definitions["$defs"],
+            "Filter": json_schema(_REF.format(model="Filter")),
+            **more,
+        }
         components["securitySchemes"] = _KEYS
         # None is needed on loopback until a key was made.
-        made["security"] = [{}, *({name: []} for name in _KEYS)]
+        made["security"] = [*([{}] if app.state.keyless else []), *({name: []} for name in _KEYS)]
+        if not app.state.reranks:
+            for model in (schemas.SearchRequest, schemas.SearchSeveralRequest, schemas.ExplainRequest):
+                definitions["$defs"][model.__name__]["properties"]["rerank"]["const"] = False
+        add_links(made)
         app.openapi_schema = made
     return app.openapi_schema
 

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from kb.catalog.attributes import checked
@@ -22,6 +30,10 @@ MAX_DOCUMENTS = 1000
 """Sent at once."""
 
 
+# What Python does not strip; to other readers of patterns the four behind \s are no spaces.
+_NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
+
+
 def _attribute(value: object) -> AttributeValue:
     try:
         return checked({"value": value})["value"]
@@ -34,6 +46,13 @@ def _not_blank(text: str) -> str:
         raise PydanticCustomError("blank", "must not be blank")
     return text
 
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Behind the bounds of a whole number: JSON does not tell 3.0 from 3, and some clients write the former."""
 
 Attribute = Annotated[
     Any,
@@ -59,6 +78,7 @@ DocumentName = Annotated[
         max_length=512,
         description="The same name again replaces the document.",
         examples=["note.md"],
+        json_schema_extra={"pattern": _NOT_BLANK},
     ),
     AfterValidator(_not_blank),
 ]
@@ -82,11 +102,14 @@ class NewKnowledgeBase(Sent):
     embedder: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
         None, description="A sentence-transformers model by name or path; the server's default if left out."
     )
-    chunk_size: Annotated[int, Field(ge=16, le=1_000_000)] | None = Field(
-        None, description="Tokens of the model. null keeps documents whole; leave it out for the default."
+    chunk_size: Annotated[int, Field(ge=16, le=1_000_000, strict=True), WHOLE] | None = Field(
+        None,
+        description="Tokens, at most what the model reads. null keeps documents whole; leave it out for the"
+        " default.",
     )
-    chunk_overlap: int = Field(
-        0, ge=0, le=500_000, description="Tokens that neighbours share; needs chunk_size."
+    chunk_overlap: Annotated[int, Field(ge=0, le=500_000, strict=True), WHOLE] = Field(
+        0,
+        description="Tokens that neighbours share: half of chunk_size, which it needs, at most.",
     )
 
     def chunking(self) -> ChunkingPolicy | None:
@@ -135,7 +158,7 @@ class NewDocuments(Sent):
 
 
 # What `kb` checks itself, so that a fault names its place.
-_QUERY = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY}
+_QUERY = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY, "pattern": _NOT_BLANK}
 Queries = Annotated[
     Any,
     WithJsonSchema(
@@ -162,14 +185,20 @@ Expand = Annotated[
 ]
 
 
+Filters = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Filter"})]
+"""Checked by `kb`; its schema is put beside these models by api/openapi.py."""
+
+
 class SearchOptions(Sent):
     """What decides which passages come back."""
 
     example = {"top_k": 3, "mode": "hybrid"}
 
-    top_k: int = Field(10, ge=1, le=MAX_TOP_K, strict=True, description="Hits, or documents with `group_by`.")
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K, strict=True), WHOLE] = Field(
+        10, description="Hits, or documents with `group_by`."
+    )
     mode: Mode = "hybrid"
-    filters: dict[str, Any] | None = Field(
+    filters: Filters | None = Field(
         None,
         description='`{"type":"eq|ne|gt|gte|lt|lte|in|nin","key":…,"value":…}`'
         ' or `{"type":"and|or","filters":[…]}`.',
@@ -184,8 +213,8 @@ class SearchOptions(Sent):
         strict=True,
         description="What meaning counts in hybrid mode against words; 0.5, both alike, unless configured.",
     )
-    max_per_document: int | None = Field(
-        None, ge=1, le=MAX_TOP_K, strict=True, description="Hits of one document; 3 with `group_by`."
+    max_per_document: Annotated[int, Field(ge=1, le=MAX_TOP_K, strict=True), WHOLE] | None = Field(
+        None, description="Hits of one document; 3 with `group_by`."
     )
     collapse_duplicates: bool = Field(
         False,
@@ -201,9 +230,11 @@ class SearchOptions(Sent):
         strict=True,
         description="Put the best hits into the order of the server's cross-encoder (KB_RERANKER).",
     )
-    rerank_depth: int = Field(20, ge=1, le=MAX_DEPTH, strict=True, description="How many of the best.")
-    rerank_deadline_ms: int = Field(
-        1000, ge=1, le=MAX_DEADLINE_MS, strict=True, description="After this the order stays as it was."
+    rerank_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH, strict=True), WHOLE] = Field(
+        20, description="How many of the best."
+    )
+    rerank_deadline_ms: Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS, strict=True), WHOLE] = Field(
+        1000, description="After this the order stays as it was."
     )
 
     def choices(self) -> dict[str, Any]:
@@ -247,13 +278,16 @@ class SearchRequest(SearchOptions):
         return {**self.choices(), "expand": expand, "explain": self.explain}
 
 
+_KB = "kb_0199f3c2a7de7b2f9a4c1d2e3f405162"
+
+
 class SearchSeveralRequest(SearchRequest):
     """A question to several knowledge bases that share an embedder."""
 
     example = {"query": "How is the pump started?", "knowledge_base_ids": ["handbook"]}
 
-    knowledge_base_ids: list[Name] = Field(
-        min_length=1, max_length=MAX_KNOWLEDGE_BASES, description="Ids or names.", examples=[["handbook"]]
+    knowledge_base_ids: list[Annotated[str, Field(min_length=1, max_length=128, examples=[_KB])]] = Field(
+        min_length=1, max_length=MAX_KNOWLEDGE_BASES, description="Ids or names.", examples=[[_KB]]
     )
 
 
@@ -312,5 +346,9 @@ class ExplainRequest(SearchOptions):
         "top_k": 3,
     }
 
-    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY), AfterValidator(_not_blank)]
+    query: Annotated[
+        str,
+        Field(min_length=1, max_length=MAX_QUERY, json_schema_extra={"pattern": _NOT_BLANK}),
+        AfterValidator(_not_blank),
+    ]
     content_id: str = Field(min_length=1, max_length=64)

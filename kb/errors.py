@@ -60,7 +60,7 @@ class InvalidFilter(InvalidInput):
 
 
 class NotFound(KbError):
-    """No such knowledge base, document, version, file, job or key."""
+    """No such knowledge base, document, version, file, job, key or embedder."""
 
 
 class ModelNotFound(NotFound):

@@ -16,7 +16,7 @@ from kb.content.core import Contents
 from kb.context.core import ContextCore, PackedContext
 from kb.context.pack import Place
 from kb.embed.loaded import LoadedModels
-from kb.errors import InvalidInput, ModelNotFound, NotFound, storage
+from kb.errors import InvalidInput, ModelNotFound, ModelUnavailable, NotFound, storage
 from kb.index.manifest import make_folder
 from kb.ingest import source
 from kb.ingest.chunk import check_policy, default_policy, fitting
@@ -116,9 +116,17 @@ class Service:
         chunking: ChunkingPolicy | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> KnowledgeBase:
-        """A new, empty knowledge base under an embedding model (by name or path) and a chunking policy."""
+        """A new, empty knowledge base under an embedding model (by name or path) and a chunking policy.
+
+        Raises NotFound where the embedder named cannot serve, ModelUnavailable where the default cannot.
+        """
         model = embedder or self.settings.model
-        loaded = self.embedder(model)
+        try:
+            loaded = self.embedder(model)
+        except ModelUnavailable as error:
+            if embedder is None:
+                raise
+            raise NotFound(str(error), param="embedder") from error
         policy = chunking or default_policy(loaded.max_tokens)
         check_policy(policy, loaded.max_tokens)
         return self.catalog.knowledge_bases.create(

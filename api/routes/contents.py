@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from api import answers, openapi, tool_shapes
 from api.answers import respond
@@ -18,6 +18,7 @@ from kb.tools.results import ContentSourceList, ContentStats, FoundMatches
 
 routes = APIRouter(prefix="/v1", tags=["contents"])
 
+Version = Annotated[str, Path(examples=["ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"])]
 Offset = Annotated[int, Query(ge=0, le=2**53, description="In Unicode code points.", examples=[512])]
 Cursor = Annotated[
     str | None, Query(min_length=1, max_length=128, description="`cursor` of the answer before.")
@@ -45,7 +46,7 @@ def list_content_sources(
 
 @routes.get("/contents/{content_version_id}", **described(answers.Text))
 def show_text(
-    content_version_id: str,
+    content_version_id: Version,
     service: Opened,
     start: Offset | None = None,
     end: Offset | None = None,
@@ -65,14 +66,14 @@ def show_text(
 
 
 @routes.get("/contents/{content_version_id}/stats", **_described(ContentStats))
-def show_stats(content_version_id: str, service: Opened) -> Response:
+def show_stats(content_version_id: Version, service: Opened) -> Response:
     """Characters, tokens, words, lines and pages of a version, its language and its headings."""
     return _called(service, "get_content_stats", {arguments.CONTENT_VERSION: content_version_id})
 
 
 @routes.get("/contents/{content_version_id}/grep", **_described(FoundMatches))
 def grep(
-    content_version_id: str,
+    content_version_id: Version,
     service: Opened,
     pattern: Annotated[str, Query(min_length=1, max_length=MAX_PATTERN, examples=["valve"])],
     regex: Annotated[bool, Query(description="An RE2 expression within one line, not literal text.")] = False,

@@ -4,13 +4,14 @@ import json
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from api import answers
 from api.answers import respond
-from api.deps import Opened, body, limited, media_type, unsupported
+from api.deps import Kb, Opened, body, limited, media_type, unsupported
 from api.errors import ApiError, invalid
 from api.openapi import content, described
 from api.schemas import MAX_DOCUMENTS, Attributes, NewDocument, NewDocuments
@@ -30,15 +31,21 @@ _FORM = {
     "schema": {
         "type": "object",
         "required": ["files"],
+        "additionalProperties": False,
         "properties": {
             "files": {
                 "type": "array",
+                "minItems": 1,
                 "maxItems": MAX_DOCUMENTS,
                 "items": {"type": "string", "format": "binary"},
             },
-            "attributes": {"type": "string", "description": "A JSON object, for every file of the request."},
+            "attributes": {
+                **_attributes.json_schema(),
+                "description": "JSON, for every file of the request.",
+            },
         },
     },
+    "encoding": {"attributes": {"contentType": "application/json"}},
     "example": {"files": ["startup.md"], "attributes": json.dumps(NewDocument.example["attributes"])},
 }
 _TAKEN: dict[str, Any] = {
@@ -51,12 +58,14 @@ _SENT["responses"][202] = {
     "content": content(answers.Job),
 }
 
+Document = Annotated[str, Path(examples=["doc_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])]
+
 routes = APIRouter(prefix="/v1/knowledge_bases/{kb}", tags=["documents"])
 
 
 @routes.post("/documents", **_SENT)
 async def send_documents(
-    kb: str,
+    kb: Kb,
     request: Request,
     service: Opened,
     wait: Annotated[bool, Query(description="Answer when the documents are searchable.")] = False,
@@ -79,7 +88,7 @@ async def send_documents(
 
 @routes.get("/documents", **described(answers.Documents))
 def list_documents(
-    kb: str,
+    kb: Kb,
     service: Opened,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
@@ -91,19 +100,19 @@ def list_documents(
 
 
 @routes.get("/documents/{document}", **described(answers.Document, errors=(404,)))
-def show_document(kb: str, document: str, service: Opened) -> Response:
+def show_document(kb: Kb, document: Document, service: Opened) -> Response:
     """A document and its current version."""
     return respond(answers.document(service.document(kb, document)))
 
 
 @routes.delete("/documents/{document}", **described(answers.Deleted, errors=(404,)))
-def delete_document(kb: str, document: str, service: Opened) -> Response:
+def delete_document(kb: Kb, document: Document, service: Opened) -> Response:
     """Delete a document with every version of it; from here on no search finds it."""
     return respond({"id": service.delete_document(kb, document).id, "deleted": True})
 
 
 @routes.get("/failures", **described(answers.Failures, errors=(404,)))
-def list_failures(kb: str, service: Opened) -> Response:
+def list_failures(kb: Kb, service: Opened) -> Response:
     """The documents that were refused, with their reasons. Sending one again tries again."""
     return respond({"data": service.failures(kb)})
 
@@ -123,8 +132,12 @@ async def _taken(kb: str, request: Request, service: Service) -> Job:
         return await to_thread.run_sync(_submit_texts, service, kb, sent, limiter=accepting)
     if kind != "multipart/form-data":
         raise unsupported("multipart/form-data", "application/json")
-    async with limited(request, MAX_UPLOAD).form(max_files=MAX_DOCUMENTS, max_fields=8) as form:
-        return await to_thread.run_sync(_submit_files, service, kb, form, limiter=accepting)
+    try:
+        async with limited(request, MAX_UPLOAD).form(max_files=MAX_DOCUMENTS, max_fields=8) as form:
+            return await to_thread.run_sync(_submit_files, service, kb, form, limiter=accepting)
+    except HTTPException as error:
+        # The parser's, of a form that breaks off or has too many parts.
+        raise ApiError(422, "invalid_form", str(error.detail), param="files") from None
 
 
 def _submit_texts(service: Service, kb: str, sent: NewDocuments) -> Job:

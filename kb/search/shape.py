@@ -88,6 +88,9 @@ def parse_expand(given: object) -> Expand:
     if not isinstance(given, dict) or given.keys() != {"neighbours"}:
         raise InvalidInput('expand must be "section" or {"neighbours": n}', param="expand")
     number = given["neighbours"]
+    if isinstance(number, float) and number.is_integer():
+        # JSON does not tell 2.0 from 2.
+        number = int(number)
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MAX_NEIGHBOURS:
         raise InvalidInput(f"neighbours must be 1 to {MAX_NEIGHBOURS}", param="expand.neighbours")
     return number
@@ -100,7 +103,8 @@ def choose(ranking: Ranking, shape: Shape, documents: Documents) -> Chosen:
     """
     end = len(ranking.ids)
     if shape.score_threshold is not None:
-        end = int(np.count_nonzero(ranking.scores >= shape.score_threshold))
+        # In the threshold's precision, not the scores': not every number has a place in that.
+        end = int(np.count_nonzero(ranking.scores >= np.float64(shape.score_threshold)))
     if shape.least_similarity is not None:
         return _similar(ranking, shape.least_similarity, shape.top_k, end)
     if not shape.per_document and not shape.collapse_duplicates:

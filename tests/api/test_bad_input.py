@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from kb.embed.loaded import LoadedModels
+from kb.errors import ModelUnavailable
+
 KB = "/v1/knowledge_bases"
 SEARCH = f"{KB}/handbook/search"
 SEND = f"{KB}/handbook/documents"
@@ -152,6 +155,18 @@ def test_an_unknown_path_and_method_have_the_same_form(handbook: TestClient) -> 
     assert _error(handbook.put("/v1/search")) == (405, None, "method_not_allowed")
 
 
+def test_a_method_that_a_path_does_not_know_is_told_those_it_does(handbook: TestClient) -> None:
+    """All of them, not those of one route."""
+    for path, methods in [
+        (KB, "GET, POST"),
+        (f"{KB}/handbook", "DELETE, GET, PATCH"),
+        (SEND, "GET, POST"),
+        (SEARCH, "POST"),
+        ("/healthz", "GET"),
+    ]:
+        assert handbook.put(path).headers["allow"] == methods
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -223,7 +238,30 @@ def test_a_name_that_is_taken_is_409(handbook: TestClient) -> None:
     assert _error(handbook.post(KB, json={"name": "handbook"})) == (409, "name", "already_exists")
 
 
-def test_a_model_that_is_not_here_is_503(handbook: TestClient) -> None:
-    """The message says what to do; nothing is fetched."""
-    answer = handbook.post(KB, json={"name": "x", "embedder": "no/such-model"})
-    assert _error(answer) == (503, None, "model_unavailable")
+@pytest.mark.parametrize("embedder", ["no/such-model", "x" * 512, "~nobody/model", "~\0", "\0", "/"])
+def test_an_embedder_that_is_not_here_is_404(handbook: TestClient, embedder: str) -> None:
+    """The message says what to do; nothing is fetched, whatever it is called."""
+    answer = handbook.post(KB, json={"name": "x", "embedder": embedder})
+    assert _error(answer) == (404, "embedder", "not_found")
+
+
+def test_the_default_embedder_that_is_not_here_is_503(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sent the request did not name it and cannot mend it."""
+
+    def missing(self: Any, model: str) -> None:
+        raise ModelUnavailable("gone")
+
+    monkeypatch.setattr(LoadedModels, "embedder", missing)
+    assert _error(client.post(KB, json={"name": "x"})) == (503, None, "model_unavailable")
+
+
+def test_a_whole_number_may_be_written_with_a_fraction_of_zero(handbook: TestClient) -> None:
+    """JSON does not tell 2.0 from 2."""
+    asked = {"query": "pump", "max_per_document": 1.0, "rerank_depth": 20.0, "expand": {"neighbours": 1.0}}
+    answer = handbook.post(SEARCH, json={**asked, "top_k": 2.0})
+    assert (answer.status_code, len(answer.json()["hits"])) == (200, 2)
+    made = handbook.post(KB, json={"name": "x", "chunk_size": 64.0, "chunk_overlap": 8.0}).json()
+    assert (made["chunk_size"], made["chunk_overlap"]) == (64, 8)
+    assert handbook.delete(f"{KB}/x").status_code == 200

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 KB = "/v1/knowledge_bases"
@@ -71,6 +72,22 @@ def test_a_name_sent_again_replaces_the_document(client: TestClient) -> None:
     )
     hits = client.post(f"{KB}/k/search", json={"query": "wording about pumps"}).json()["hits"]
     assert [hit["text"] for hit in hits] == ["New wording about pumps."]
+
+
+def test_whoever_waits_is_told_that_all_of_it_went(
+    client: TestClient, embedder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Knowledge base and job were deleted meanwhile: 404."""
+    client.post(KB, json={"name": "k"})
+    embed = embedder.embed_passages
+
+    def late(texts: Any) -> Any:
+        client.app.state.service.delete_knowledge_base("k")  # type: ignore[attr-defined]
+        return embed(texts)
+
+    monkeypatch.setattr(embedder, "embed_passages", late)
+    sent = client.post(f"{KB}/k/documents?wait=true", json={"documents": [{"name": "a", "text": "b"}]})
+    assert (sent.status_code, sent.json()["error"]["param"]) == (404, "job")
 
 
 def test_without_wait_a_job_is_accepted(client: TestClient, until: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,44 @@ def test_every_route_is_described_with_examples(handbook: TestClient) -> None:
     known = document["components"]["schemas"]
     for reference in re.findall(r'"#/components/schemas/(\w+)"', handbook.get("/openapi.json").text):
         assert reference in known
+
+
+def test_answers_link_to_what_takes_their_ids(handbook: TestClient) -> None:
+    """To every operation whose path is known then, and to no other."""
+    operations = dict(_operations(handbook.get("/openapi.json").json()))
+    named = {operation["operationId"]: name for name, operation in operations.items()}
+
+    def links(name: str, status: str) -> dict[str, dict[str, str]]:
+        found = operations[name]["responses"][status].get("links", {})
+        return {named[link["operationId"]]: link["parameters"] for link in found.values()}
+
+    assert links(f"GET {KB}/{{kb}}/documents", "200") == {
+        "GET /v1/contents/{content_version_id}": {
+            "path.content_version_id": "$response.body#/data/0/content_version_id"
+        },
+        **{
+            f"{method} {KB}/{{kb}}/documents/{{document}}": {
+                "path.document": "$response.body#/data/0/id",
+                "path.kb": "$request.path.kb",
+            }
+            for method in ("GET", "DELETE")
+        },
+    }
+    assert set(links(f"POST {KB}", "201")) == {
+        name for name in operations if "{kb}" in name and "{document}" not in name
+    }
+    assert links("GET /v1/jobs/{job}", "200")["GET /v1/jobs/{job}"] == {"path.job": "$response.body#/id"}
+    assert links("GET /healthz", "200") == links("POST /v1/search", "422") == {}
+
+
+def test_the_description_is_of_this_server(handbook: TestClient, open_app: Callable[..., TestClient]) -> None:
+    """Whether it needs a key, and whether it has a reranker."""
+    keys = [{"bearer": []}, {"header": []}]
+    assert handbook.get("/openapi.json").json()["security"] == [{}, *keys]
+    described = open_app(open_to="0.0.0.0").app.openapi()  # type: ignore[attr-defined]
+    assert described["security"] == keys
+    asked = described["components"]["schemas"]["SearchRequest"]["properties"]
+    assert asked["rerank"]["const"] is False
 
 
 def test_the_examples_of_requests_are_good_requests(client: TestClient) -> None:

@@ -255,6 +255,14 @@ def test_failures_are_kept_per_source_and_heal(shelf: Any) -> None:
     ]
 
 
+def test_a_failure_in_a_knowledge_base_that_is_gone_is_told(shelf: Any) -> None:
+    """As a commit into it is; nothing is written."""
+    shelf.catalog.knowledge_bases.delete(shelf.kb.id)
+    with pytest.raises(NotFound, match="deleted meanwhile"):
+        shelf.catalog.store.set_failures(shelf.source, [Failure("b", "broken")], [])
+    assert shelf.rows("failures") == []
+
+
 def test_a_source_is_made_once(shelf: Any) -> None:
     """The same place in the same base is the same source; another base has its own."""
     assert shelf.catalog.store.source(shelf.kb.id, "upload") == shelf.source

@@ -216,6 +216,17 @@ def test_a_threshold_cuts_the_end_off(words: Any, shelf: Any) -> None:
     assert above == tuple(hit for hit in hits if hit.score >= cut)
     assert 11 <= len(above) < 50
     assert words.search("engine", ["shelf"], mode="dense", score_threshold=1.1).hits == ()
+    between = np.nextafter(cut, 1.0)
+    higher = words.search("engine", ["shelf"], top_k=50, mode="dense", score_threshold=between).hits
+    assert higher == tuple(hit for hit in hits if hit.score > cut)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_threshold_beyond_all_scores_is_one(words: Any, shelf: Any) -> None:
+    """Also where scores, which are of half its precision, have no such number."""
+    fill(shelf)
+    for threshold, found in ((-1e300, 10), (1e300, 0)):
+        assert len(words.search("engine", ["shelf"], score_threshold=threshold).hits) == found
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])

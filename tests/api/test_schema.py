@@ -1,0 +1,150 @@
+"""The interface does what its OpenAPI document says: Schemathesis asks whatever that allows, and forbids.
+
+Every check that it has is on. A few refusals that a schema cannot announce stand in schema_hooks.py.
+"""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+
+HOOKS = Path(__file__).with_name("schema_hooks.py")
+PHASES = ["examples", "coverage", "fuzzing", "stateful"]
+# What takes the ids of which things; half of what is generated for it is one that is there.
+TAKES = {
+    "path.kb": "kb",
+    "body.knowledge_base_ids[*]": "kb",
+    "path.document": "doc",
+    "body.content_id": "doc",
+    "path.content_version_id": "ver",
+    "path.job": "job",
+}
+# What a schema cannot tell to be right; else hardly a knowledge base would come about.
+RIGHT = {"embedder": ["all-MiniLM-L6-v2"], "chunk_size": [64, 200], "chunk_overlap": [0, 8]}
+# As many as trips may delete, and some.
+KNOWLEDGE_BASES = 16
+# Ids come from what was laid in: those in the answers of other operations do not belong together.
+UNITS = '{ operation-ordering = "none", extra-data-sources = { responses = false } }'
+
+
+@pytest.fixture
+def judged(
+    serve: Callable[[], Any],
+    settings: Any,
+    documents: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Callable[..., None]:
+    """Called with a phase of Schemathesis and its options: fails with what it finds.
+
+    The server needs a key, and holds knowledge bases. The first is what half the requests of the phases that
+    ask one operation after the other are about.
+    """
+    from kb.service import Service
+
+    monkeypatch.setenv("KB_HOST", "0.0.0.0")
+    with Service(settings) as service:
+        _, key = service.catalog.keys.create("schemathesis")
+    server = serve()
+    server.client.headers["authorization"] = f"Bearer {key}"
+    ids = _laid_in(server.client, documents)
+    described, config = tmp_path / "openapi.json", tmp_path / "schemathesis.toml"
+    described.write_text(_prepared(server.client.get("/openapi.json").json(), ids))
+
+    def run(phase: str, *options: str) -> None:
+        config.write_text(_config(phase, key, ids))
+        command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
+        command += [str(described), "--url", str(server.client.base_url), "--checks", "all"]
+        # Whoever waits for documents waits for those sent before.
+        command += ["--request-timeout", "120"]
+        done = subprocess.run(
+            [*command, "--phases", phase, *options], cwd=tmp_path, capture_output=True, text=True
+        )
+        log = server.log.read_text()
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\nThe server:\n{log}"
+        # Nor is anything amiss behind what it answers.
+        assert "Traceback" not in log, log
+        assert "RuntimeWarning" not in log, log
+
+    return run
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_interface_is_as_described(
+    judged: Callable[..., None], phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same requests in every run."""
+    monkeypatch.setenv("KB_TEST_SCHEMA_QUICK", "1")
+    judged(phase, "--generation-deterministic", "--max-examples", "15")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", PHASES[1:])
+def test_the_interface_is_as_described_at_length(judged: Callable[..., None], phase: str) -> None:
+    """Other requests in every run; KB_TEST_SCHEMA_SEED repeats one."""
+    seed = os.environ.get("KB_TEST_SCHEMA_SEED", str(random.SystemRandom().randrange(2**32)))
+    print(f"KB_TEST_SCHEMA_SEED={seed}")
+    judged(phase, "--seed", seed, "--max-examples", "300")
+
+
+def _laid_in(client: Any, documents: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Ids of what is there, by their prefix: of the first knowledge base and of all that is in it."""
+    # As long as the spans in the examples reach.
+    sent = [{**one, "text": f"{one['text']} " * 20} for one in documents]
+    jobs = []
+    for name in ["handbook", *(f"handbook {number}" for number in range(1, KNOWLEDGE_BASES))]:
+        kb = client.post("/v1/knowledge_bases", json={"name": name}).json()["id"]
+        jobs.append(
+            client.post(f"/v1/knowledge_bases/{kb}/documents?wait=true", json={"documents": sent}).json()
+        )
+    first = jobs[0]["knowledge_base_id"]
+    there = client.get(f"/v1/knowledge_bases/{first}/documents").json()["data"]
+    return {
+        "kb": [first],
+        "job": [jobs[0]["id"]],
+        "doc": [one["id"] for one in there],
+        # In another order: the first document may be deleted before a text is read.
+        "ver": [one["content_version_id"] for one in reversed(there)],
+    }
+
+
+def _prepared(document: dict[str, Any], ids: dict[str, list[str]]) -> str:
+    """The same document: the ids in its examples are of things that are there, and what deletes comes last,
+    parts before the whole."""
+
+    def turn(path: str) -> tuple[bool, int]:
+        return "delete" in document["paths"][path], -path.count("/")
+
+    document["paths"] = {path: document["paths"][path] for path in sorted(document["paths"], key=turn)}
+    example = r"\b([a-z]+)_0199[0-9a-f]{28}"
+    return re.sub(example, lambda found: ids.get(found[1], found)[0], json.dumps(document))
+
+
+def _config(phase: str, key: str, ids: dict[str, list[str]]) -> str:
+    """schemathesis.toml: an operation that is never answered with success fails, as it was not tested."""
+    # What a trip is about follows from its first answer.
+    about = {} if phase == "stateful" else TAKES
+    return "\n".join(
+        [
+            f"hooks = {json.dumps(str(HOOKS))}",
+            "continue-on-failure = true",
+            "warnings = { fail-on = true }",
+            f"auth.openapi.bearer.bearer = {json.dumps(key)}",
+            *(f"phases.{phase} = {UNITS}" for phase in PHASES[:3]),
+            *(f"dictionaries.{name}.values = {json.dumps(known)}" for name, known in (ids | RIGHT).items()),
+            *(
+                f'parameters."{taker}" = {{ dictionary = "{name}", probability = {share} }}'
+                for share, takers in ((0.5, about), (0.9, {f"body.{name}": name for name in RIGHT}))
+                for taker, name in takers.items()
+            ),
+        ]
+    )
