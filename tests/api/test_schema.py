@@ -56,11 +56,11 @@ def judged(
         _, key = service.catalog.keys.create("schemathesis")
     server = serve()
     server.client.headers["authorization"] = f"Bearer {key}"
-    ids = _laid_in(server.client, documents)
     described, config = tmp_path / "openapi.json", tmp_path / "schemathesis.toml"
-    described.write_text(_prepared(server.client.get("/openapi.json").json(), ids))
 
     def run(phase: str, *options: str) -> None:
+        ids = _laid_in(server.client, documents, KNOWLEDGE_BASES if phase == "stateful" else 1)
+        described.write_text(_prepared(server.client.get("/openapi.json").json(), ids))
         config.write_text(_config(phase, key, ids))
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
         command += [str(described), "--url", str(server.client.base_url), "--checks", "all"]
@@ -96,12 +96,12 @@ def test_the_interface_is_as_described_at_length(judged: Callable[..., None], ph
     judged(phase, "--seed", seed, "--max-examples", "300")
 
 
-def _laid_in(client: Any, documents: list[dict[str, Any]]) -> dict[str, list[str]]:
+def _laid_in(client: Any, documents: list[dict[str, Any]], knowledge_bases: int) -> dict[str, list[str]]:
     """Ids of what is there, by their prefix: of the first knowledge base and of all that is in it."""
     # As long as the spans in the examples reach.
     sent = [{**one, "text": f"{one['text']} " * 20} for one in documents]
     jobs = []
-    for name in ["handbook", *(f"handbook {number}" for number in range(1, KNOWLEDGE_BASES))]:
+    for name in ["handbook", *(f"handbook {number}" for number in range(1, knowledge_bases))]:
         kb = client.post("/v1/knowledge_bases", json={"name": name}).json()["id"]
         jobs.append(
             client.post(f"/v1/knowledge_bases/{kb}/documents?wait=true", json={"documents": sent}).json()
