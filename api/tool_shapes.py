@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from api import openapi
 from kb import tools
-from kb.tools import Tool
+from kb.tools import Tool, arguments
 
 _REF = "#/components/schemas/{model}"
 _VERSION = "ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6"
@@ -67,6 +67,15 @@ def definitions() -> dict[str, Any]:
     ]
     _, schema = TypeAdapter.json_schemas(adapters, ref_template=_REF)
     made: dict[str, Any] = schema["$defs"]
+    # Models are told these in words, which they follow better than a schema that refers to itself.
+    made["SearchKnowledgeBase"]["properties"]["filters"]["anyOf"] = [
+        {"$ref": _REF.format(model="Filter")},
+        {"type": "null"},
+    ]
+    made["GrepContent"]["anyOf"] = [
+        {"required": [where], "properties": {where: {"type": "string"}}}
+        for where in (arguments.CONTENT_VERSION, arguments.KNOWLEDGE_BASE)
+    ]
     return made
 
 

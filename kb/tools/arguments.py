@@ -53,7 +53,18 @@ Offset = Annotated[int | None, Field(ge=0, le=2**53)]
 class Arguments(BaseModel):
     """The arguments of a tool. One that is not known is an error, not a surprise."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, given: Any) -> Any:
+        """JSON does not tell 3.0 from 3, and no argument is a fraction."""
+        if not isinstance(given, dict):
+            return given
+        return {
+            key: int(value) if isinstance(value, float) and value.is_integer() else value
+            for key, value in given.items()
+        }
 
     @model_validator(mode="before")
     @classmethod

@@ -27,6 +27,9 @@ TAKES = {
     "body.content_id": "doc",
     "path.content_version_id": "ver",
     "path.job": "job",
+    "body.knowledge_base_id": "kb",
+    "query.knowledge_base_id": "kb",
+    "body.source_connection_content_version_id": "ver",
 }
 # What a schema cannot tell to be right; else hardly a knowledge base would come about.
 RIGHT = {"embedder": ["all-MiniLM-L6-v2"], "chunk_size": [64, 200], "chunk_overlap": [0, 8]}
