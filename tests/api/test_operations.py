@@ -210,8 +210,11 @@ def test_answers_link_to_what_takes_their_ids(handbook: TestClient) -> None:
         return {named[link["operationId"]]: link["parameters"] for link in found.values()}
 
     assert links(f"GET {KB}/{{kb}}/documents", "200") == {
-        "GET /v1/contents/{content_version_id}": {
-            "path.content_version_id": "$response.body#/data/0/content_version_id"
+        **{
+            f"GET /v1/contents/{{content_version_id}}{of_it}": {
+                "path.content_version_id": "$response.body#/data/0/content_version_id"
+            }
+            for of_it in ("", "/stats", "/grep")
         },
         **{
             f"{method} {KB}/{{kb}}/documents/{{document}}": {

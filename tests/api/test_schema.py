@@ -87,7 +87,7 @@ def test_the_interface_is_as_described(
 ) -> None:
     """The same requests in every run."""
     monkeypatch.setenv("KB_TEST_SCHEMA_QUICK", "1")
-    judged(phase, "--generation-deterministic", "--max-examples", "15")
+    judged(phase, "--generation-deterministic", "--max-examples", "10")
 
 
 @pytest.mark.slow
