@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas import Attributes, Description, Name, Queries, Sent
+from api.schemas import NOT_BLANK, WHOLE, Attributes, Description, Filters, Name, Queries, Sent
 from kb.search.filters import parse_filter
 from kb.types import ChunkingPolicy
 
@@ -45,8 +45,10 @@ class StaticChunking(Sent):
 
     example: ClassVar[dict[str, Any]] = {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 40}
 
-    max_chunk_size_tokens: int = Field(ge=100, le=4096, strict=True)
-    chunk_overlap_tokens: int = Field(ge=0, le=2048, strict=True, description="At most half of the size.")
+    max_chunk_size_tokens: Annotated[int, Field(ge=100, le=4096, strict=True), WHOLE]
+    chunk_overlap_tokens: Annotated[int, Field(ge=0, le=2048, strict=True), WHOLE] = Field(
+        description="At most half of the size."
+    )
 
     @model_validator(mode="after")
     def _half(self) -> Self:
@@ -222,12 +224,12 @@ class VectorStoreSearch(Sent):
     }
 
     query: Queries
-    filters: dict[str, Any] | None = Field(
+    filters: Filters | None = Field(
         None,
         description='`{"type":"eq|ne|gt|gte|lt|lte|in|nin","key":…,"value":…}`'
         ' or `{"type":"and|or","filters":[…]}`.',
     )
-    max_num_results: int = Field(10, ge=1, le=50, strict=True)
+    max_num_results: Annotated[int, Field(ge=1, le=50, strict=True), WHOLE] = 10
     ranking_options: RankingOptions | None = None
     rewrite_query: Annotated[
         bool | None,
@@ -281,10 +283,10 @@ class NewEmbeddings(Sent):
         WithJsonSchema(
             {
                 "anyOf": [
-                    {"type": "string", "minLength": 1},
+                    {"type": "string", "minLength": 1, "pattern": NOT_BLANK},
                     {
                         "type": "array",
-                        "items": {"type": "string", "minLength": 1},
+                        "items": {"type": "string", "minLength": 1, "pattern": NOT_BLANK},
                         "minItems": 1,
                         "maxItems": MAX_INPUTS,
                     },
@@ -298,7 +300,7 @@ class NewEmbeddings(Sent):
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: of the bytes of float32, little-endian."
     )
-    dimensions: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+    dimensions: Annotated[int, Field(ge=1, strict=True), WHOLE] | None = Field(
         None, description="Only the model's own number."
     )
     user: Annotated[str, Field(max_length=512)] | None = Field(None, description="Not used.")

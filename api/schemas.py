@@ -31,7 +31,7 @@ MAX_DOCUMENTS = 1000
 
 
 # What Python does not strip; to other readers of patterns the four behind \s are no spaces.
-_NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
+NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
 
 
 def _attribute(value: object) -> AttributeValue:
@@ -78,7 +78,7 @@ DocumentName = Annotated[
         max_length=512,
         description="The same name again replaces the document.",
         examples=["note.md"],
-        json_schema_extra={"pattern": _NOT_BLANK},
+        json_schema_extra={"pattern": NOT_BLANK},
     ),
     AfterValidator(_not_blank),
 ]
@@ -158,7 +158,7 @@ class NewDocuments(Sent):
 
 
 # What `kb` checks itself, so that a fault names its place.
-_QUERY = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY, "pattern": _NOT_BLANK}
+_QUERY = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY, "pattern": NOT_BLANK}
 Queries = Annotated[
     Any,
     WithJsonSchema(
@@ -348,7 +348,7 @@ class ExplainRequest(SearchOptions):
 
     query: Annotated[
         str,
-        Field(min_length=1, max_length=MAX_QUERY, json_schema_extra={"pattern": _NOT_BLANK}),
+        Field(min_length=1, max_length=MAX_QUERY, json_schema_extra={"pattern": NOT_BLANK}),
         AfterValidator(_not_blank),
     ]
     content_id: str = Field(min_length=1, max_length=64)

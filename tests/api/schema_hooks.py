@@ -14,6 +14,11 @@ _BEYOND_SCHEMA = [
     r"document_refused documents\.0 ",
     # A size is at most what the model reads, another for each embedder; an overlap at most half of a size.
     r"invalid_input chunk_(size|overlap) ",
+    r"invalid_input \S*chunking_strategy\S* .*chunk_overlap_tokens is at most half of the size",
+    # That no two in a list name the same file; they may differ else.
+    r"invalid_input files a file is named twice",
+    # How long the vectors of a model are.
+    r"invalid_input dimensions ",
     # What is printable.
     r"invalid_input name ",
     # How long a text is; and that a part of it is told in one way of three.

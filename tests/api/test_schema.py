@@ -27,12 +27,23 @@ TAKES = {
     "body.content_id": "doc",
     "path.content_version_id": "ver",
     "path.job": "job",
+    "path.vector_store_id": "store",
+    "path.file_id": "file",
+    "path.batch_id": "batch",
+    "body.file_id": "file",
+    "body.file_ids[*]": "file",
+    "body.files[*].file_id": "file",
     "body.knowledge_base_id": "kb",
     "query.knowledge_base_id": "kb",
     "body.source_connection_content_version_id": "ver",
 }
 # What a schema cannot tell to be right; else hardly a knowledge base would come about.
-RIGHT = {"embedder": ["all-MiniLM-L6-v2"], "chunk_size": [64, 200], "chunk_overlap": [0, 8]}
+RIGHT = {
+    "embedder": ["all-MiniLM-L6-v2"],
+    "model": ["all-MiniLM-L6-v2"],
+    "chunk_size": [64, 200],
+    "chunk_overlap": [0, 8],
+}
 # As many as trips may delete, and some.
 KNOWLEDGE_BASES = 16
 # Ids come from what was laid in: those in the answers of other operations do not belong together.
@@ -44,6 +55,7 @@ def judged(
     serve: Callable[[], Any],
     settings: Any,
     documents: list[dict[str, Any]],
+    until: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Callable[..., None]:
@@ -62,7 +74,7 @@ def judged(
     described, config = tmp_path / "openapi.json", tmp_path / "schemathesis.toml"
 
     def run(phase: str, *options: str) -> None:
-        ids = _laid_in(server.client, documents, KNOWLEDGE_BASES if phase == "stateful" else 1)
+        ids = _laid_in(server.client, documents, KNOWLEDGE_BASES if phase == "stateful" else 2, until)
         described.write_text(_prepared(server.client.get("/openapi.json").json(), ids))
         config.write_text(_config(phase, key, ids))
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
@@ -99,8 +111,11 @@ def test_the_interface_is_as_described_at_length(judged: Callable[..., None], ph
     judged(phase, "--seed", seed, "--max-examples", "300")
 
 
-def _laid_in(client: Any, documents: list[dict[str, Any]], knowledge_bases: int) -> dict[str, list[str]]:
-    """Ids of what is there, by their prefix: of the first knowledge base and of all that is in it."""
+def _laid_in(
+    client: Any, documents: list[dict[str, Any]], knowledge_bases: int, until: Callable[..., Any]
+) -> dict[str, list[str]]:
+    """Ids of what is there, by kind: of the first knowledge base and all that is in it, and of the second
+    as a vector store."""
     # As long as the spans in the examples reach.
     sent = [{**one, "text": f"{one['text']} " * 20} for one in documents]
     jobs = []
@@ -111,7 +126,21 @@ def _laid_in(client: Any, documents: list[dict[str, Any]], knowledge_bases: int)
         )
     first = jobs[0]["knowledge_base_id"]
     there = client.get(f"/v1/knowledge_bases/{first}/documents").json()["data"]
+    store = jobs[1]["knowledge_base_id"]
+    path = f"/v1/vector_stores/{store}"
+    files = []
+    for name in ("a.md", "b.md"):
+        form = {
+            "data": {"purpose": "assistants"},
+            "files": {"file": (name, b"# Pump\nOpen the valve first.")},
+        }
+        files.append(client.post("/v1/files", **form).json()["id"])
+    batch = client.post(f"{path}/file_batches", json={"file_ids": files}).json()["id"]
+    until(lambda: client.get(f"{path}/file_batches/{batch}").json()["status"] == "completed")
     return {
+        "store": [store],
+        "file": files,
+        "batch": [batch],
         "kb": [first],
         "job": [jobs[0]["id"]],
         "doc": [one["id"] for one in there],
@@ -128,6 +157,10 @@ def _prepared(document: dict[str, Any], ids: dict[str, list[str]]) -> str:
         return "delete" in document["paths"][path], -path.count("/")
 
     document["paths"] = {path: document["paths"][path] for path in sorted(document["paths"], key=turn)}
+    for operation in (one for path in document["paths"].values() for one in path.values()):
+        for parameter in operation.get("parameters", []):
+            if kind := TAKES.get(f"path.{parameter['name']}"):
+                parameter["schema"]["examples"] = ids[kind]
     example = r"\b([a-z]+)_0199[0-9a-f]{28}"
     return re.sub(example, lambda found: ids.get(found[1], found)[0], json.dumps(document))
 
