@@ -65,9 +65,12 @@ def docs(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
     return here
 
 
-@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if "kb.open(" in one])
 def test_every_python_example_runs(example: str, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it stands, beside the folder `documents`."""
+    """As it stands, beside the folder `documents`; those that ask a server are of the tests of the interface."""
     for package in ("langchain", "llama_index"):
         if f"kb.integrations.{package}" in example:
             pytest.importorskip({"langchain": "langchain_core"}.get(package, package), reason="not installed")
