@@ -70,7 +70,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 @pytest.mark.parametrize("example", [one for one in EXAMPLES if "kb.open(" in one])
 def test_every_python_example_runs(example: str, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it stands, beside the folder `documents`; those that ask a server are of the tests of the interface."""
+    """As it stands, beside the folder `documents`. What asks a server is left to tests/api."""
     for package in ("langchain", "llama_index"):
         if f"kb.integrations.{package}" in example:
             pytest.importorskip({"langchain": "langchain_core"}.get(package, package), reason="not installed")
