@@ -14,6 +14,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "Document": {"document": "/id", "content_version_id": "/content_version_id"},
     "Documents": {"document": "/data/0/id", "content_version_id": "/data/0/content_version_id"},
     "Job": {"job": "/id", "kb": "/knowledge_base_id"},
+    "LanguageModels": {"model": "/data/0/id"},
     "File": {"file_id": "/id"},
     "Files": {"file_id": "/data/0/id"},
     "VectorStore": {"vector_store_id": "/id"},

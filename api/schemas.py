@@ -306,8 +306,8 @@ class PackedSpan(Sent):
     example = {"content_version_id": "ver_0199f3c2b1057a1c9d20f1e2d3c4b5a6", "start": 0, "end": 42}
 
     content_version_id: str = Field(min_length=1, max_length=64)
-    start: int = Field(ge=0, le=2**53)
-    end: int = Field(ge=0, le=2**53)
+    start: Annotated[int, Field(ge=0, le=2**53, strict=True), WHOLE]
+    end: Annotated[int, Field(ge=0, le=2**53, strict=True), WHOLE]
 
 
 class ContextRequest(Sent):
@@ -320,16 +320,20 @@ class ContextRequest(Sent):
         min_length=1, max_length=MAX_KNOWLEDGE_BASES, description="Ids or names.", examples=[["handbook"]]
     )
     model: str = Field("gpt-4.1-mini", min_length=1, max_length=128, description="One of GET /v1/models.")
-    max_tokens: int | None = Field(
-        None, ge=LEAST_BUDGET, le=2**31, strict=True, description="Of the context; what the window leaves."
+    max_tokens: Annotated[int, Field(ge=LEAST_BUDGET, le=2**31, strict=True), WHOLE] | None = Field(
+        None, description="Of the context; what the window leaves."
     )
-    max_output_tokens: int | None = Field(None, ge=1, le=2**31, strict=True, description="The model's most.")
+    max_output_tokens: Annotated[int, Field(ge=1, le=2**31, strict=True), WHOLE] | None = Field(
+        None, description="The model's most."
+    )
     instructions: str = ""
     history: list[Message] = Field(default_factory=list, max_length=10_000)
     tools: list[dict[str, Any]] = Field(default_factory=list, max_length=1000)
-    top_k: int | None = Field(None, ge=1, le=MAX_TOP_K, strict=True, description="Hits to begin with.")
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K, strict=True), WHOLE] | None = Field(
+        None, description="Hits to begin with."
+    )
     mode: Mode = "hybrid"
-    filters: dict[str, Any] | None = Field(None, description="As in a search.")
+    filters: Filters | None = Field(None, description="As in a search.")
     before: list[PackedSpan] = Field(
         default_factory=list,
         max_length=10_000,

@@ -27,6 +27,7 @@ TAKES = {
     "body.content_id": "doc",
     "path.content_version_id": "ver",
     "path.job": "job",
+    "path.model": "language_model",
     "path.vector_store_id": "store",
     "path.file_id": "file",
     "path.batch_id": "batch",
@@ -138,6 +139,7 @@ def _laid_in(
     batch = client.post(f"{path}/file_batches", json={"file_ids": files}).json()["id"]
     until(lambda: client.get(f"{path}/file_batches/{batch}").json()["status"] == "completed")
     return {
+        "language_model": [client.get("/v1/models").json()["data"][0]["id"]],
         "store": [store],
         "file": files,
         "batch": [batch],
