@@ -17,8 +17,8 @@ _BEYOND_SCHEMA = [
     r"invalid_input \S*chunking_strategy\S* .*chunk_overlap_tokens is at most half of the size",
     # That no two in a list name the same file; they may differ else.
     r"invalid_input files a file is named twice",
-    # What a language model writes, or reads together with all the rest.
-    r"invalid_input max_(output_)?tokens ",
+    # What a language model writes at most.
+    r"invalid_input max_output_tokens ",
     # How long the vectors of a model are.
     r"invalid_input dimensions ",
     # What is printable.
