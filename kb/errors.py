@@ -35,7 +35,9 @@ _REFUSED = {errno.EIO, errno.EROFS}
 # SQLite, FAISS and tantivy have errors of their own, which tell the system's in words.
 _FULL_TEXT = re.compile("No space left|disk is full|quota exceeded", re.IGNORECASE)
 _REFUSED_TEXT = re.compile(
-    "Input/output error|disk I/O error|Read-only file system|readonly database|unable to open database",
+    "Input/output error|disk I/O error|Read-only file system|readonly database|unable to open database"
+    # Of a thread of tantivy that met it: the error itself stays there.
+    "|io::Error",
     re.IGNORECASE,
 )
 _DAMAGED_TEXT = re.compile(

@@ -289,7 +289,10 @@ class TantivyIndex:
         builder.add_unsigned_field("id", indexed=True, fast=True)
         builder.add_text_field("stemmer", tokenizer_name="raw", index_option="basic")
         builder.add_text_field("terms", tokenizer_name="whitespace")
-        return Index(builder.build(), path=str(self._folder))
+        index = Index(builder.build(), path=str(self._folder))
+        # Else a thread of each index looks twice a second whether it was changed, and reads it beside us.
+        index.config_reader("Manual")
+        return index
 
 
 def _locked(folder: Path) -> FileLock:

@@ -44,8 +44,8 @@ def catalog_findings(connection: Connection, kbs: Sequence[KnowledgeBase]) -> It
     """What contradicts itself. After a finding of kind "database" nothing else is looked at."""
     try:
         yield from _every_finding(connection, kbs)
-    except (DBAPIError, ValueError) as error:
-        # A value that cannot be read: text that is no UTF-8, JSON that is none.
+    except (DBAPIError, TypeError, ValueError) as error:
+        # A value that cannot be read: text that is no UTF-8, JSON that is none, a number in a text's place.
         yield Finding("database", None, f"a row cannot be read: {str(error).splitlines()[0]}")
 
 

@@ -46,6 +46,7 @@ def test_a_sound_folder_is_clean(words: Any, shelf: Any) -> None:
         ("UPDATE changes SET last_chunk = last_chunk - 1 WHERE seq = 1", ["feed"]),
         ("UPDATE contents SET version_id = 'ver_none' WHERE uri = 'a'", ["visible", "visible"]),
         ("UPDATE vectors SET vector = x'0000' WHERE rowid = 1", ["vector_broken"]),
+        ("UPDATE vectors SET vector = 7 WHERE rowid = 1", ["database"]),
         ("UPDATE chunks SET version_id = 'ver_none' WHERE id = 1", ["foreign_key", "span", "visible"]),
         ("UPDATE contents SET attributes = '{' WHERE uri = 'a'", ["database"]),
         (
