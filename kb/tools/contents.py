@@ -1,6 +1,6 @@
 """The tools over the texts themselves: list, measure, load, peek, grep."""
 
-from kb.content.core import Match, span
+from kb.content.core import Match, extract, span
 from kb.content.peek import sentence_ends
 from kb.content.texts import Marks, OpenText
 from kb.service import Service
@@ -176,9 +176,7 @@ def _source(version: Version) -> ContentSource:
 
 
 def _peeked(opened: OpenText, start: int, stop: int, end: int) -> PeekedContent:
-    version, marks = opened.version, opened.marks
-    page, heading = marks.page(start), marks.heading(start)
-    before, after = marks.heading(start - 1) if start else None, marks.next_heading(stop)
+    version, marks, part = opened.version, opened.marks, extract(opened, start, stop)
     cut = (
         f"Cut to fit; {end - stop} characters of it follow: give start={stop}, end={end}."
         if stop < end
@@ -190,13 +188,13 @@ def _peeked(opened: OpenText, start: int, stop: int, end: int) -> PeekedContent:
         uri=version.uri,
         start=start,
         end=stop,
-        text=opened.text[start:stop],
-        page=page.number if page else None,
-        heading=heading.title if heading else None,
+        text=part.text,
+        page=part.page,
+        heading=part.heading,
         before=start,
         after=len(opened.text) - stop,
-        heading_before=_outlined(marks, before) if before else None,
-        heading_after=_outlined(marks, after) if after else None,
+        heading_before=_outlined(marks, part.before) if part.before else None,
+        heading_after=_outlined(marks, part.after) if part.after else None,
         cursor=stop if stop < end else None,
         superseded_by=version.superseded_by,
         advice=_joined(cut, _superseded(version)),
