@@ -111,7 +111,8 @@ class Versions:
         """The chunks of those that are current, in order, with their tokens."""
         found: dict[str, list[Chunk]] = {}
         for row in self._outline(ids=list(version_ids)):
-            tokens = count_tokens(row.text) if row.tokens is None else row.tokens
+            # One for what lies between it and the next.
+            tokens = count_tokens(row.text) + 1 if row.tokens is None else row.tokens
             made = Chunk(row.start, row.end, row.page, row.heading, tokens=tokens)
             found.setdefault(row.version_id, []).append(made)
         return found

@@ -182,6 +182,8 @@ class Contents:
         after = ""
         if first:
             started = self._versions.get(first)
+            if started.knowledge_base_id != kb.id:
+                raise _no_cursor()
             # What replaced it while somebody read on is looked through by who begins anew.
             yield self._texts.read(started)
             after = started.content_id

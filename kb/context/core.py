@@ -1,5 +1,6 @@
 """Trip 2b: hits become a context that fits a window, with a receipt of what it is made of."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,11 +26,12 @@ class PackedContext:
 
 
 class ContextCore:
-    """Packs what a search found."""
+    """Packs what a search found. Thread-safe."""
 
     def __init__(self, versions: Versions, contents: Contents) -> None:
         self._versions = versions
         self._contents = contents
+        self._lock = threading.Lock()
         self._kept: OrderedDict[str, Outline] = OrderedDict()
 
     def pack(self, hits: Sequence[Hit], budget: int, before: Sequence[Place] = ()) -> PackedContext:
@@ -52,12 +54,15 @@ class ContextCore:
 
     def _outlines(self, versions: dict[str, Version]) -> dict[str, Outline]:
         """Those of some versions: of most the chunks are known, which never change."""
-        kept = dict(self._kept)
-        new = self._versions.chunks([name for name in versions if name not in kept])
-        for name, chunks in new.items():
-            kept[name] = self._kept[name] = self._outline(versions[name], chunks)
-        while sum(map(len, self._kept.values())) > _KEPT_CHUNKS and len(self._kept) > 1:
-            self._kept.popitem(last=False)
+        with self._lock:
+            kept = {name: self._kept[name] for name in versions if name in self._kept}
+        read = self._versions.chunks([name for name in versions if name not in kept])
+        new = {name: self._outline(versions[name], chunks) for name, chunks in read.items()}
+        kept |= new
+        with self._lock:
+            self._kept |= new
+            while sum(map(len, self._kept.values())) > _KEPT_CHUNKS and len(self._kept) > 1:
+                self._kept.popitem(last=False)
         return {name: _as_now(kept[name], version) for name, version in versions.items() if name in kept}
 
     def _outline(self, version: Version, chunks: Sequence[Chunk]) -> Outline:

@@ -138,6 +138,10 @@ def pack(
         runs.remove(max(runs, key=lambda run: (run.rank, run.start)))
     _top_up(found, documents, runs, text_of, room - used, waste)
     packed = _written(kept, runs, found, text_of, budget)
+    while packed.tokens > budget and runs:
+        # Chunks were counted one by one, and a cut inside a word can make their sum too small.
+        runs.remove(max(runs, key=lambda run: (run.rank, run.start)))
+        packed = _written(kept, runs, found, text_of, budget)
     while budget <= _COUNTED and budget - packed.tokens > waste:
         # What passages take at the most is a little more than what they take.
         _top_up(found, documents, runs, text_of, budget - packed.tokens, waste)

@@ -41,6 +41,8 @@ def search_knowledge_base(service: Service, given: SearchKnowledgeBase, budget: 
     stops = [[stop for stop in sentence_ends(hit.text, 0, len(hit.text)) if stop] for hit in hits]
     through = list(accumulate(map(len, stops)))
 
+    few = _few(service, given, len(hits))
+
     def made(units: int) -> FoundPassages:
         whole = bisect_right(through, units)
         shown = [_passage(hit, len(hit.text)) for hit in hits[:whole]]
@@ -48,7 +50,8 @@ def search_knowledge_base(service: Service, given: SearchKnowledgeBase, budget: 
         if into:
             shown.append(_passage(hits[whole], stops[whole][into - 1]))
         left = len(hits) - len(shown)
-        return FoundPassages(tuple(shown), result.exact, left, _advice(service, given, len(shown), left))
+        advice = f"{left} more passages were left out for want of room; ask for fewer, or more exactly."
+        return FoundPassages(tuple(shown), result.exact, left, advice if left else few)
 
     return fitted(through[-1] if through else 0, made, budget)
 
@@ -84,14 +87,13 @@ def _asked(service: Service, given: SearchKnowledgeBase) -> list[str]:
     return [kb.id for kb in every]
 
 
-def _advice(service: Service, given: SearchKnowledgeBase, shown: int, left: int) -> str | None:
-    if left:
-        return f"{left} more passages were left out for want of room; ask for fewer, or more exactly."
-    if shown == given.top_k or given.filters is None:
+def _few(service: Service, given: SearchKnowledgeBase, found: int) -> str | None:
+    """What to know where filters leave places empty."""
+    if found == given.top_k or given.filters is None:
         return None
     known = {key.key for name in _asked(service, given) for key in service.filter_keys(name)}
     listed = ", ".join(sorted(known)) or "none"
-    return f"Only {shown} passages match these filters. Attributes that documents have: {listed}."
+    return f"{found} passages were found with these filters. Attributes that documents have: {listed}."
 
 
 def _passage(hit: Hit, length: int) -> FoundPassage:

@@ -146,6 +146,15 @@ def test_what_was_packed_before_stays_the_beginning() -> None:
     assert second.text.count("Chunk 1 of 0") == 1
 
 
+def test_chunks_that_take_more_together_than_was_counted_stay_within_the_budget() -> None:
+    """Whatever the tokens of chunks are said to be, what is written is counted."""
+    corpus = Corpus([[f"Chunk {at} of {number}. " + "word " * 40 for at in range(8)] for number in range(9)])
+    for name, outline in corpus.outlines.items():
+        corpus.outlines[name] = replace(outline, tokens=[tokens // 2 for tokens in outline.tokens])
+    packed = corpus.pack([corpus.chunk(number, 3) for number in range(9)], 1000)
+    assert 0 < count_tokens(packed.text) == packed.tokens <= 1000
+
+
 def test_a_budget_for_nothing_is_refused() -> None:
     """And nothing found is an empty text."""
     with pytest.raises(InvalidInput, match="give at least 200"):

@@ -184,6 +184,15 @@ def test_grep_goes_through_a_knowledge_base_by_cursor(shelf: Any, call: Call) ->
     assert found == [(f"{n:02d}", at) for n in range(30) if n != 7 for at in places]
 
 
+def test_a_cursor_does_not_lead_into_another_knowledge_base(shelf: Any, call: Call) -> None:
+    """One that another grep gave is refused, and none of its text is shown."""
+    secret = shelf.put(shelf.version("secret", "needle elsewhere"), kb=shelf.make("other"))[0].version_id
+    with pytest.raises(InvalidInput, match="no cursor of this grep"):
+        call("grep_content", knowledge_base_id="shelf", pattern="needle", cursor=f"{secret}:0")
+    found = call("grep_content", knowledge_base_id="other", pattern="needle", cursor=f"{secret}:0")
+    assert [match.uri for match in found.matches] == ["secret"]
+
+
 def test_sources_are_listed_by_words_and_by_cursor(shelf: Any, call: Call) -> None:
     """In order of their ids, each once, with its current version."""
     made = [shelf.put(shelf.version(f"Über/{n:03d}", "text"))[0].version_id for n in range(120)]
@@ -212,7 +221,7 @@ def test_a_knowledge_base_tells_what_it_can_be_filtered_by(shelf: Any, call: Cal
     assert missed.hits == ()
     assert (
         missed.advice
-        == "Only 0 passages match these filters. Attributes that documents have: done, team, year."
+        == "0 passages were found with these filters. Attributes that documents have: done, team, year."
     )
 
 
