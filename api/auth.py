@@ -44,7 +44,7 @@ class Keyring:
         # A thread of its own: other work may hold all the others, and must not shut searches out.
         self._thread = CapacityLimiter(1)
         # Only digests, and only of keys that exist: their number bounds it.
-        self._admitted: dict[bytes, float] = {}
+        self._admitted: dict[bytes, tuple[str, float]] = {}
 
     async def exist(self) -> bool:
         """Whether any key was made."""
@@ -54,16 +54,17 @@ class Keyring:
             self._exist = await to_thread.run_sync(self._keys.exist, limiter=self._thread)
         return self._exist
 
-    async def admits(self, secret: str) -> bool:
-        """Whether this is the secret of a key."""
+    async def admits(self, secret: str) -> str | None:
+        """The id of the key whose secret this is, or None."""
         digest = sha256(secret.encode()).digest()
-        if self._admitted.get(digest, 0.0) > time.monotonic():
-            return True
+        key_id, until = self._admitted.get(digest, (None, 0.0))
+        if until > time.monotonic():
+            return key_id
         self._admitted.pop(digest, None)
-        if not await to_thread.run_sync(self._keys.admits, secret, limiter=self._thread):
-            return False
-        self._admitted[digest] = time.monotonic() + _BELIEVED_SECONDS
-        return True
+        key_id = await to_thread.run_sync(self._keys.admits, secret, limiter=self._thread)
+        if key_id is not None:
+            self._admitted[digest] = (key_id, time.monotonic() + _BELIEVED_SECONDS)
+        return key_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class Visitors:
 class Gate:
     """Middleware that lets a request through or answers 401, 403 or, at /mcp, 421.
 
+    What it lets through has the id of its key as `key_id` in its state; None where none was needed.
+
     open_to: the address that the server was told to listen on. The socket's own address is looked at as
     well, so that a wrong `open_to` opens nothing. Takes the `Keyring` from the application's state.
     """
@@ -125,6 +128,7 @@ class Gate:
         await self._app(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> ApiError | None:
+        scope.setdefault("state", {})["key_id"] = None
         keyring: Keyring = scope["app"].state.keyring
         headers = Headers(scope=scope)
         if scope["path"] == MCP:
@@ -141,8 +145,10 @@ class Gate:
                 return foreign
         if not secret:
             return _unauthorized("missing_api_key", "this server needs a key: Authorization: Bearer KEY")
-        if not await keyring.admits(secret):
+        key_id = await keyring.admits(secret)
+        if key_id is None:
             return _unauthorized("invalid_api_key", "this key is not known here; it may have been revoked")
+        scope["state"]["key_id"] = key_id
         return None
 
 

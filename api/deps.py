@@ -50,6 +50,12 @@ def service_of(request: Request) -> Service:
     return service
 
 
+def caller_key(request: Request) -> str | None:
+    """The id of the key that a request came with; None for one that needed none."""
+    key_id: str | None = request.state.key_id
+    return key_id
+
+
 async def _opened(request: Request) -> Service:
     # A plain function would be given a thread of those that may all be at work.
     return service_of(request)

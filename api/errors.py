@@ -15,6 +15,7 @@ from starlette.routing import Match
 from kb.errors import (
     AlreadyExists,
     DocumentRefused,
+    InsufficientCredits,
     Interrupted,
     InvalidFilter,
     InvalidInput,
@@ -22,6 +23,7 @@ from kb.errors import (
     ModelMismatch,
     ModelNotFound,
     ModelUnavailable,
+    NotAllowed,
     NotFound,
     StorageFailed,
     StorageFull,
@@ -34,6 +36,8 @@ _STATUS: dict[type, tuple[int, str]] = {
     NotFound: (404, "not_found"),
     ModelNotFound: (404, "model_not_found"),
     AlreadyExists: (409, "already_exists"),
+    NotAllowed: (403, "not_allowed"),
+    InsufficientCredits: (402, "insufficient_credits"),
     DocumentRefused: (422, "document_refused"),
     ModelUnavailable: (503, "model_unavailable"),
     ModelMismatch: (409, "model_mismatch"),
@@ -43,11 +47,14 @@ _STATUS: dict[type, tuple[int, str]] = {
 }
 _TYPES = {
     401: "authentication_error",
+    402: "insufficient_credits",
     403: "permission_error",
     404: "not_found_error",
     429: "overloaded_error",
 }
 _CODES = {400: "bad_request", 404: "unknown_path", 405: "method_not_allowed"}
+# Clients that send a failed request again are not to when there is nothing left to pay it with.
+_HEADERS = {402: {"x-should-retry": "false"}}
 # Faults told in one message; a thousand documents can have a thousand.
 _TOLD = 5
 
@@ -98,7 +105,8 @@ def install(app: FastAPI) -> None:
         for kind in type(error).__mro__:
             if kind in _STATUS:
                 status, code = _STATUS[kind]
-                return answer(ApiError(status, code, str(error), param=getattr(error, "param", None)))
+                told = getattr(error, "param", None)
+                return answer(ApiError(status, code, str(error), param=told, headers=_HEADERS.get(status)))
         # Not the caller's business: it goes up to the log.
         raise error
 

@@ -17,6 +17,8 @@ _REF = "#/components/schemas/{model}"
 _REASONS = {
     400: "The body is not what its type says.",
     401: "A key is needed, or is not known.",
+    402: "The key has not enough credits left.",
+    403: "The key may not do this.",
     404: "No such thing.",
     409: "It is taken, or does not fit.",
     413: "The body is too large.",

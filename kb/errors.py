@@ -6,6 +6,8 @@ KbError
 ├── NotFound
 │   └── ModelNotFound            no model of that name is at work here
 ├── AlreadyExists
+├── NotAllowed                   the key may not call this model, or not at this tier
+├── InsufficientCredits          the key has not enough left for what the call may cost
 ├── DocumentRefused              one document cannot go in; the others do
 │   ├── UnsupportedFormat
 │   ├── BrokenDocument           damaged, encrypted, or not what it claims to be
@@ -71,6 +73,14 @@ class ModelNotFound(NotFound):
 
 class AlreadyExists(KbError):
     """The name is taken."""
+
+
+class NotAllowed(KbError):
+    """The key that a call is made with is limited to others."""
+
+
+class InsufficientCredits(KbError):
+    """The budget of the key does not hold what the call may cost at the most."""
 
 
 class DocumentRefused(KbError):

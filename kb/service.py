@@ -27,6 +27,7 @@ from kb.ingest.pipeline import Parser
 from kb.ingest.reembed import Judge, ModelChange
 from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Incoming
+from kb.metering.ledger import Ledger
 from kb.models.registry import ModelCatalog
 from kb.protocols import Embedder, Reranker
 from kb.search.columns import FilterKey
@@ -72,6 +73,7 @@ class Service:
         self.settings = settings
         self.catalog = Catalog(settings.database_url)
         self.language_models = ModelCatalog.read(settings.model_catalog)
+        self.ledger = Ledger(self.catalog.calls, self.catalog.usage, self.language_models)
         self._models = LoadedModels(settings.models_dir, threads=settings.threads, reranker=settings.reranker)
         self._indexes = Indexes(settings.indexes_dir, self.catalog)
         self._ingest = IngestCore(self.catalog, self._models, self._indexes)

@@ -1,6 +1,7 @@
 """The truth: one SQL database that every index can be rebuilt from."""
 
 from kb.catalog.attachments import Attachments
+from kb.catalog.calls import Calls
 from kb.catalog.database import Database
 from kb.catalog.documents import Documents
 from kb.catalog.feed import Feed
@@ -11,7 +12,9 @@ from kb.catalog.keys import Keys
 from kb.catalog.knowledge_bases import KnowledgeBases
 from kb.catalog.models import Models
 from kb.catalog.receipts import Receipts
+from kb.catalog.secrets import Secrets
 from kb.catalog.store import Store
+from kb.catalog.usage import CallUsage
 from kb.catalog.versions import Versions
 
 
@@ -31,6 +34,9 @@ class Catalog:
         self.feed = Feed(self.database)
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)
+        self.calls = Calls(self.database)
+        self.usage = CallUsage(self.database)
+        self.secrets = Secrets(self.database)
         self.receipts = Receipts(self.database)
 
     def close(self) -> None:

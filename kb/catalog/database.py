@@ -148,8 +148,13 @@ def new_id(prefix: str) -> str:
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """The time of day, as `written`."""
+    return written(datetime.now(UTC))
+
+
+def written(at: datetime) -> str:
+    """UTC, ISO 8601, to the millisecond: of one length, so that texts compare as times do."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _sqlite_module() -> Any:

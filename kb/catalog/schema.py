@@ -17,7 +17,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0009"
+from kb.catalog.credits import Credits
+
+REVISION = "0010"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -258,6 +260,66 @@ keys = Table(
     Column("name", String(128), nullable=False),
     Column("hash", LargeBinary(32), nullable=False, unique=True),
     Column("created_at", String(32), nullable=False),
+    # What it may call; NULL is everything.
+    Column("models", JSON(none_as_null=True)),
+    Column("tiers", JSON(none_as_null=True)),
+    # Credits that it may spend, per day or month (UTC), or once and for all; NULL is no bound.
+    Column("hard", Credits),
+    Column("soft", Credits),
+    Column("per", String(8)),
+)
+
+# Calls of language models, one row for each that went to an endpoint: written before it, settled once after.
+# No foreign keys: what was spent stays, whatever becomes of the key and the knowledge bases.
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("run_id", String(128)),
+    Column("key_id", String(64)),
+    # Sorted, with commas between them; "" is none.
+    Column("knowledge_base_ids", Text, nullable=False),
+    Column("endpoint", String(128), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("tier_asked", String(16), nullable=False),
+    # The one that answered; NULL while it is open.
+    Column("tier", String(16)),
+    Column("status", String(16), nullable=False),
+    Column("error", String(64)),
+    # While it is open: what the call is taken to have been, should nobody settle it.
+    Column("input", BigInteger, nullable=False),
+    Column("cached", BigInteger, nullable=False),
+    Column("output", BigInteger, nullable=False),
+    Column("reasoning", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("credits", Credits, nullable=False),
+    # What it might have cost at the most.
+    Column("reserved", Credits, nullable=False),
+    Column("started_at", String(32), nullable=False, index=True),
+    Column("finished_at", String(32)),
+    # When it was made by a process that is no more, if it is open still.
+    Column("expires_at", String(32), nullable=False),
+    Index(None, "status", "expires_at"),
+)
+
+# The same by key and day on which calls began, so that a budget is looked at in a few rows however many
+# calls there were; changed in the transactions that change `calls`.
+spending = Table(
+    "spending",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("credits", Credits, nullable=False),
+    # Of calls that are open.
+    Column("reserved", Credits, nullable=False),
+)
+
+# Random values of this data folder, each made when first asked for.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
 )
 
 # That a document was deleted. No foreign key: a receipt outlives its knowledge base, and nothing in it

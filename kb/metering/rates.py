@@ -18,6 +18,8 @@ _TIERS: dict[str, Tier] = {
     "flex": "flex",
     "scale": "scale",
 }
+# Tokens of a call: what an endpoint tells of it may be anything.
+_MOST = 2**53
 # Sums of calls of billions of tokens at nine decimals are exact in it.
 _EXACT = Context(prec=60)
 
@@ -38,6 +40,8 @@ class Usage:
     def __post_init__(self) -> None:
         if not (0 <= self.cached <= self.input and 0 <= self.reasoning <= self.output):
             raise InvalidInput(f"cached and reasoning tokens are parts of the others: {self}", param="usage")
+        if max(self.input, self.output) > _MOST:
+            raise InvalidInput(f"no call has so many tokens: {self}", param="usage")
 
 
 def tier_of(name: str) -> Tier:
@@ -61,3 +65,8 @@ def credits_of(model: Model, tier: Tier, usage: Usage) -> Decimal:
     cached = exact.multiply(usage.cached, model.credits.cache_hit)
     written = exact.multiply(usage.output, rate.output)
     return exact.scaleb(exact.add(exact.add(fresh, cached), written), -3)
+
+
+def plain(credits: Decimal) -> str:
+    """Credits in digits, without an exponent and without zeros at their end."""
+    return format(credits.normalize(_EXACT), "f")

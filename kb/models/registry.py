@@ -25,8 +25,9 @@ def _written(value: object) -> object:
     return value
 
 
+# With six decimals for 1,000 tokens a token costs whole nano-credits, as which the ledger sums them.
 Credits = Annotated[
-    Decimal, BeforeValidator(_written), Field(ge=0, allow_inf_nan=False, max_digits=18, decimal_places=9)
+    Decimal, BeforeValidator(_written), Field(ge=0, allow_inf_nan=False, max_digits=12, decimal_places=6)
 ]
 
 

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi import Request
 from starlette.testclient import TestClient
 
 from api import auth
+from api.deps import caller_key
 
 KB = "/v1/knowledge_bases"
 OPEN = ("/healthz", "/readyz")
@@ -168,3 +170,18 @@ def test_no_secret_reaches_a_log(client: TestClient, soon: None, caplog: pytest.
     assert "Traceback" in ours
     for hidden in (secret, "wrong-secret", "query-secret"):
         assert hidden not in ours
+
+
+def test_a_request_knows_its_key(client: TestClient, soon: None) -> None:
+    """By its id; without any key there is none, also if something was sent as one."""
+    seen: list[str | None] = []
+
+    @client.app.get("/v1/whose")  # type: ignore[attr-defined]
+    async def whose(request: Request) -> None:
+        seen.append(caller_key(request))
+
+    client.get("/v1/whose", headers={"x-api-key": "anything"})
+    (first, secret), (second, other) = _new_key(client), _new_key(client)
+    for given in (secret, other, secret):
+        client.get("/v1/whose", headers={"x-api-key": given})
+    assert seen == [None, first, second, first]

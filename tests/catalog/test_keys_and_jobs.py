@@ -19,11 +19,11 @@ def test_a_key_admits_until_it_is_deleted(shelf: Any) -> None:
     assert keys.all() == [first, second]
     assert keys.exist()
     assert [keys.admits(given) for given in (secret, other, "", secret[:-1], secret + "x", first.id)] == [
-        True,
-        True,
-    ] + [False] * 4
+        first.id,
+        second.id,
+    ] + [None] * 4
     keys.delete(first.id)
-    assert (keys.admits(secret), keys.admits(other), keys.all()) == (False, True, [second])
+    assert (keys.admits(secret), keys.admits(other), keys.all()) == (None, second.id, [second])
     with pytest.raises(NotFound):
         keys.delete(first.id)
 

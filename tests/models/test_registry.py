@@ -65,6 +65,13 @@ def test_an_operator_s_file_adds_models_and_replaces_them(tmp_path: Path) -> Non
         ('"1.5"', "1.5", "model.0.credits.flex.input: Value error, a rate is written in quotes"),
         ('"1.5"', '"-1"', "greater than or equal to 0"),
         ('"1.5"', '"NaN"', "finite"),
+        (
+            '"1.5"',
+            '"0.0000001"',
+            "model.0.credits.flex.input: Decimal input should have no more than 6 decimal",
+        ),
+        ('"1.5"', '"1000000"', "model.0.credits.flex.input: Decimal input should have no more than 6 digits"),
+        ('"1.5"', '"1E6"', "model.0.credits.flex.input: Decimal input should have no more than"),
         ("tools = false", "toolz = false", "model.0.tools: Field required; model.0.toolz: Extra inputs"),
         ('id = "local"', 'id = "gpt-4.1-mini"', "'gpt-4.1-mini' stands in it twice"),
         ('tokenizer = "o200k_base"', 'tokenizer = "other"', "model.0.tokenizer"),
