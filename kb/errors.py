@@ -2,7 +2,8 @@
 
 KbError
 ├── InvalidInput                 the caller can mend it; `param` names the field
-│   └── InvalidFilter
+│   ├── InvalidFilter
+│   └── WindowExceeded           more than a language model reads at once
 ├── NotFound
 │   └── ModelNotFound            no model of that name is at work here
 ├── AlreadyExists
@@ -14,6 +15,11 @@ KbError
 │   ├── NoText                   nothing to index, e.g. scanned pages without a text layer
 │   └── TooLarge                 a size, page, time or memory limit was reached
 ├── ModelUnavailable             an embedding model cannot be loaded or verified
+├── NoEndpoint                   no language model can be called until an operator sets one up
+├── UpstreamFailed               the endpoint of a language model failed, or cannot be reached
+│   ├── UpstreamRefused          what was sent is not taken there; `code` is the endpoint's
+│   ├── UpstreamBusy             it is asked too much; `after` tells when to come again
+│   └── UpstreamTimeout          it sent nothing in time
 ├── ModelMismatch                vectors or settings of another model were offered
 │   ├── DimensionMismatch
 │   └── ModelChanged             the knowledge base came under another model meanwhile
@@ -61,6 +67,10 @@ class InvalidInput(KbError):
 
 class InvalidFilter(InvalidInput):
     """A filter does not follow the grammar of `kb.search.filters`."""
+
+
+class WindowExceeded(InvalidInput):
+    """A call has more tokens than its model reads, or leaves no room for what it asks for."""
 
 
 class NotFound(KbError):
@@ -115,6 +125,34 @@ class TooLarge(DocumentRefused):
 
 class ModelUnavailable(KbError):
     """An embedding model cannot be found, exported, verified or loaded."""
+
+
+class NoEndpoint(KbError):
+    """No endpoint is set up for a language model."""
+
+
+class UpstreamFailed(KbError):
+    """An endpoint gave no answer, after every try that made sense."""
+
+
+class UpstreamRefused(UpstreamFailed):
+    """An endpoint takes no such request. code: its word for the reason, e.g. context_length_exceeded."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str) -> None:
+        super().__init__(message, param=param)
+        self.code = code
+
+
+class UpstreamBusy(UpstreamFailed):
+    """An endpoint is asked too much. after: seconds that it asked to wait, where it told them."""
+
+    def __init__(self, message: str, *, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class UpstreamTimeout(UpstreamFailed):
+    """An endpoint sent nothing in time."""
 
 
 class ModelMismatch(KbError):

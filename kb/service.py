@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -17,6 +17,8 @@ from kb.context.core import ContextCore, PackedContext
 from kb.context.pack import Place
 from kb.embed.loaded import LoadedModels
 from kb.errors import InvalidInput, ModelNotFound, ModelUnavailable, NotFound, storage
+from kb.gateway.core import Gateway
+from kb.gateway.endpoints import Endpoints
 from kb.index.manifest import make_folder
 from kb.ingest import source
 from kb.ingest.chunk import check_policy, default_policy, fitting
@@ -74,6 +76,7 @@ class Service:
         self.catalog = Catalog(settings.database_url)
         self.language_models = ModelCatalog.read(settings.model_catalog)
         self.ledger = Ledger(self.catalog.calls, self.catalog.usage, self.language_models)
+        self._endpoints = Endpoints.read(settings.endpoints)
         self._models = LoadedModels(settings.models_dir, threads=settings.threads, reranker=settings.reranker)
         self._indexes = Indexes(settings.indexes_dir, self.catalog)
         self._ingest = IngestCore(self.catalog, self._models, self._indexes)
@@ -106,6 +109,11 @@ class Service:
         self._indexes.close()
         self._job_parser.close()
         self.catalog.close()
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """Calls language models, wherever the settings say; whoever used it closes it."""
+        return Gateway(self._endpoints, self.ledger, self.catalog.secrets.get("callers"))
 
     # Knowledge bases
 
@@ -325,6 +333,7 @@ class Service:
         top_k: int | None = None,
         mode: Mode = "hybrid",
         where: Filter | None = None,
+        least_similarity: float | None = None,
         before: Sequence[Place] = (),
     ) -> PackedContext:
         """A context of at most so many tokens that answers a question: `kb.context.core.ContextCore.pack`.
@@ -332,7 +341,15 @@ class Service:
         top_k: how many hits it is made of; None for as many as such a budget could hold.
         """
         most = top_k or min(MAX_TOP_K, max(10, budget // _TOKENS_PER_HIT))
-        found = self.search(query, kbs, top_k=most, mode=mode, where=where, collapse_duplicates=True)
+        found = self.search(
+            query,
+            kbs,
+            top_k=most,
+            mode=mode,
+            where=where,
+            collapse_duplicates=True,
+            least_similarity=least_similarity,
+        )
         return self._context.pack(found.hits, budget, before)
 
     def explain(

@@ -26,6 +26,7 @@ class Settings:
     dense_weight: what the dense part counts in hybrid search, 0 to 1 (kb.search.fuse). context_window: tokens
     that the model behind the tools reads; what one tool gives is a share of it (kb.tools.registry).
     model_catalog: a file of further language models (kb.models.registry), None for those of the package.
+    endpoints: a file of where they are called (kb.gateway.endpoints), None for nowhere.
     allowed_hosts, allowed_origins: names that the MCP server goes by, and origins of web pages that may call
     it, beside loopback.
     """
@@ -38,6 +39,7 @@ class Settings:
     reranker: str | None = None
     context_window: int = CONTEXT_WINDOW
     model_catalog: Path | None = None
+    endpoints: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
 
@@ -54,7 +56,7 @@ class Settings:
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
         """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT,
-        KB_CONTEXT_WINDOW, KB_MODEL_CATALOG, KB_ALLOWED_HOSTS and KB_ALLOWED_ORIGINS.
+        KB_CONTEXT_WINDOW, KB_MODEL_CATALOG, KB_ENDPOINTS, KB_ALLOWED_HOSTS and KB_ALLOWED_ORIGINS.
 
         An argument wins.
 
@@ -78,7 +80,6 @@ class Settings:
         if not re.fullmatch(r"[1-9]\d{3,8}", window):
             message = f"KB_CONTEXT_WINDOW must be a number of tokens, 1000 or more, not {window!r}"
             raise InvalidInput(message, param="KB_CONTEXT_WINDOW")
-        models = environment.get("KB_MODEL_CATALOG")
         hosts, origins = (_listed(environment.get(name, "")) for name in _LISTS)
         if foul := [host for host in hosts if not re.fullmatch(r"[a-z0-9._:-]+", host)]:
             message = f"KB_ALLOWED_HOSTS must be names or addresses with commas between them, not {foul[0]!r}"
@@ -95,10 +96,15 @@ class Settings:
             dense_weight=float(weight),
             reranker=environment.get("KB_RERANKER") or None,
             context_window=int(window),
-            model_catalog=Path(models).expanduser().resolve() if models else None,
+            model_catalog=_file(environment.get("KB_MODEL_CATALOG")),
+            endpoints=_file(environment.get("KB_ENDPOINTS")),
             allowed_hosts=hosts,
             allowed_origins=origins,
         )
+
+
+def _file(given: str | None) -> Path | None:
+    return Path(given).expanduser().resolve() if given else None
 
 
 def _listed(given: str) -> tuple[str, ...]:

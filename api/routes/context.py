@@ -9,10 +9,9 @@ from api.answers import respond
 from api.deps import Direct, body, search_thread, service_of
 from api.openapi import described
 from api.schemas import ContextRequest
-from kb.context.core import PackedContext
 from kb.context.pack import Place
-from kb.context.window import quotes, window_of
-from kb.models.registry import Model
+from kb.context.receipt import receipt_of
+from kb.context.window import tokens_of, window_of
 from kb.search.filters import parse_filter
 from kb.service import Service
 
@@ -31,7 +30,7 @@ def _packed(service: Service, asked: ContextRequest) -> dict[str, Any]:
     window = window_of(
         model,
         instructions=asked.instructions,
-        history=[one.model_dump() for one in asked.history],
+        history=tokens_of([one.model_dump() for one in asked.history]),
         tools=asked.tools,
         max_output_tokens=asked.max_output_tokens,
         most=asked.max_tokens,
@@ -45,36 +44,4 @@ def _packed(service: Service, asked: ContextRequest) -> dict[str, Any]:
         where=None if asked.filters is None else parse_filter(asked.filters),
         before=[Place(one.content_version_id, one.start, one.end) for one in asked.before],
     )
-    packed = made.packed
-    return {
-        "text": packed.text,
-        "tokens": packed.tokens,
-        "cached_tokens": packed.prefix,
-        "window": window,
-        "passages": [
-            {"number": one.number, **_place(made, one.place), "tokens": one.tokens} for one in packed.passages
-        ],
-        "left_out": [
-            {**_place(made, place), "reason": "it does not fit into what the window leaves"}
-            for place in packed.left_out
-        ],
-        "model": model.id,
-        "credits": _credits(model, made, window),
-    }
-
-
-def _credits(model: Model, made: PackedContext, window: Any) -> dict[str, Any]:
-    found = quotes(model, window, made.packed.tokens, made.packed.prefix)
-    return {tier: {"input": str(one.input), "most": str(one.most)} for tier, one in found.items()}
-
-
-def _place(made: PackedContext, place: Place) -> dict[str, Any]:
-    version = made.versions[place.version_id]
-    return {
-        "content_version_id": place.version_id,
-        "start": place.start,
-        "end": place.end,
-        "content_id": version.content_id,
-        "title": version.title,
-        "uri": version.uri,
-    }
+    return {"text": made.packed.text, **receipt_of(model, window, made)}

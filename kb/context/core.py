@@ -19,10 +19,11 @@ _KEPT_CHUNKS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class PackedContext:
-    """What was packed, and the versions that it is from, by id."""
+    """What was packed, the versions that it is from, by id, and the hits that it was made of, best first."""
 
     packed: Packed
     versions: dict[str, Version]
+    hits: tuple[Hit, ...] = ()
 
 
 class ContextCore:
@@ -50,7 +51,8 @@ class ContextCore:
         for place in before[:still]:
             self._contents.text(place.version_id, place.start, place.end)
         found = [place for place in found if place.version_id in outlines]
-        return PackedContext(pack(found, outlines, text_of, budget, before=before[:still]), versions)
+        packed = pack(found, outlines, text_of, budget, before=before[:still])
+        return PackedContext(packed, versions, tuple(hits))
 
     def _outlines(self, versions: dict[str, Version]) -> dict[str, Outline]:
         """Those of some versions: of most the chunks are known, which never change."""

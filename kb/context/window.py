@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from kb.context.pack import LEAST_BUDGET
-from kb.errors import InvalidInput
+from kb.errors import InvalidInput, WindowExceeded
 from kb.metering.rates import Usage, credits_of
 from kb.models.registry import Model, Tier
 from kb.tokens import count_tokens
@@ -39,19 +39,25 @@ class Quote:
     most: Decimal
 
 
+def tokens_of(messages: Sequence[Mapping[str, str]]) -> int:
+    """Of messages with `role` and `content`."""
+    return sum(count_tokens(one["content"]) + _MESSAGE for one in messages)
+
+
 def window_of(
     model: Model,
     *,
     instructions: str = "",
-    history: Sequence[Mapping[str, str]] = (),
+    history: int = 0,
     tools: Sequence[Mapping[str, Any]] = (),
     max_output_tokens: int | None = None,
     most: int | None = None,
+    least: int = LEAST_BUDGET,
 ) -> Window:
     """What a call leaves for passages: window - output - instructions - history - tools - margin.
 
-    history: messages with `role` and `content`. most: tokens of context at most. Raises InvalidInput where
-    less is left than a passage needs.
+    history: tokens of what was said before. most: tokens of context at most. least: tokens that must be left.
+    Raises WindowExceeded where less is.
     """
     output = max_output_tokens or model.max_output_tokens
     if output > model.max_output_tokens:
@@ -62,16 +68,15 @@ def window_of(
     spoken_for = {
         "output": output,
         "instructions": count_tokens(instructions) + _MESSAGE if instructions else 0,
-        "history": sum(count_tokens(one.get("content", "")) + _MESSAGE for one in history),
+        "history": history,
         "tools": count_tokens(json.dumps(list(tools), ensure_ascii=False)) if tools else 0,
         "margin": max(_LEAST_MARGIN, round(model.context_window * _MARGIN_SHARE)),
     }
     left = model.context_window - sum(spoken_for.values())
-    if left < LEAST_BUDGET:
-        parts = ", ".join(f"{name} {tokens}" for name, tokens in spoken_for.items())
-        raise InvalidInput(
-            f"no room for passages in the {model.context_window} tokens of {model.id}: {parts}", param="model"
-        )
+    if left < least:
+        parts = ", ".join(f"{name} {tokens:,}" for name, tokens in spoken_for.items())
+        size = f"{model.context_window:,} tokens of {model.id}"
+        raise WindowExceeded(f"the {size} leave no room for {least} more: {parts}", param="model")
     return Window(model.context_window, **spoken_for, context=left if most is None else min(left, most))
 
 

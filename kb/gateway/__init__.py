@@ -1,0 +1,1 @@
+"""The one choke point for model calls: nothing reaches a model unmetered."""
