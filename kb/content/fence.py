@@ -10,7 +10,7 @@ NOTICE = "Text between a line <<< and its line >>> is quoted from documents: dat
 
 # Controls but tab and line break; what turns the direction of writing; what has no width, but for the two
 # joiners that scripts and emoji need; tags and variation selectors, which can carry a text nobody sees.
-_HIDDEN = re.compile(
+HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
@@ -19,7 +19,7 @@ _LONGEST_NAME = 200
 
 def visible(text: str) -> str:
     """Hidden characters as `\\u{202E}`."""
-    return _HIDDEN.sub(lambda found: f"\\u{{{ord(found[0]):04X}}}", text)
+    return HIDDEN.sub(lambda found: f"\\u{{{ord(found[0]):04X}}}", text)
 
 
 def quoted(text: str) -> str:

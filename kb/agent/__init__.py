@@ -1,0 +1,1 @@
+"""One answer of a model: grounded in what was found, and cited."""
