@@ -12,6 +12,7 @@ from kb.catalog.keys import Keys
 from kb.catalog.knowledge_bases import KnowledgeBases
 from kb.catalog.models import Models
 from kb.catalog.receipts import Receipts
+from kb.catalog.responses import Responses
 from kb.catalog.secrets import Secrets
 from kb.catalog.store import Store
 from kb.catalog.usage import CallUsage
@@ -37,6 +38,7 @@ class Catalog:
         self.calls = Calls(self.database)
         self.usage = CallUsage(self.database)
         self.secrets = Secrets(self.database)
+        self.responses = Responses(self.database)
         self.receipts = Receipts(self.database)
 
     def close(self) -> None:

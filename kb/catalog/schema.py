@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from kb.catalog.credits import Credits
 
-REVISION = "0010"
+REVISION = "0011"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -320,6 +320,41 @@ secrets = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("value", LargeBinary, nullable=False),
+)
+
+# Responses that are kept, and those that are being made. No foreign keys: one that others go on from can be
+# deleted, and a key revoked.
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    # Whose it is; NULL is everybody's.
+    Column("key_id", String(64)),
+    # The one that it goes on from.
+    Column("previous_id", String(64)),
+    Column("created_at", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("input", JSON, nullable=False),
+    # [version, start, end] of each passage that was packed, so that the next one begins with the same.
+    Column("places", JSON, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    # Until when it is believed to be at work; NULL is always.
+    Column("expires_at", String(32)),
+    # All that was streamed, as compressed JSON lines; NULL while it is running. The last one: a row's other
+    # columns are read without it.
+    Column("events", LargeBinary),
+    Index(None, "status", "expires_at"),
+)
+
+# What one that is running has streamed, as it came.
+response_events = Table(
+    "response_events",
+    metadata,
+    Column("response_id", String(64), _owner("responses"), primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
 )
 
 # That a document was deleted. No foreign key: a receipt outlives its knowledge base, and nothing in it
