@@ -29,6 +29,7 @@ from api.routes import (
     models,
     search,
     tools,
+    usage,
     vector_store_files,
     vector_stores,
 )
@@ -98,7 +99,18 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
     first = (search.routes, vector_stores.searches, tools.calls, context.routes)
     for routes in (*first, knowledge_bases.routes, documents.routes, contents.routes):
         app.include_router(routes)
-    for noun in (tools, models, files, vector_stores, vector_store_files, embeddings, jobs, health, docs):
+    for noun in (
+        tools,
+        models,
+        usage,
+        files,
+        vector_stores,
+        vector_store_files,
+        embeddings,
+        jobs,
+        health,
+        docs,
+    ):
         app.include_router(noun.routes)
     mcp.mount(app, visitors)
     app.state.keyless = is_loopback(open_to)

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api import answers, openai_bodies, openai_shapes, schemas
+from api import answers, openai_bodies, openai_shapes, schemas, usage_shapes
 from api.links import add_links
 from kb.search.filters import json_schema
 
@@ -111,7 +111,7 @@ def document(app: FastAPI, more: Mapping[str, Any]) -> dict[str, Any]:
             tags=app.openapi_tags,
         )
         sent = [(model, "validation") for model in _models(schemas, openai_bodies)]
-        given = [(model, "serialization") for model in _models(answers, openai_shapes)]
+        given = [(model, "serialization") for model in _models(answers, openai_shapes, usage_shapes)]
         _, definitions = models_json_schema([*sent, *given], ref_template=_REF)  # type: ignore[list-item]
         for operation in (one for path in made["paths"].values() for one in path.values()):
             # FastAPI's own guess, on routes that say themselves how they refuse.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, case, func, literal, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Integer, Select, case, func, literal, select, type_coerce
 
-from kb.catalog.credits import NANO, from_nano
+from kb.catalog.credits import NANO, Credits, from_nano
 from kb.catalog.database import Database
 from kb.catalog.schema import calls, keys, knowledge_bases
 
@@ -50,6 +50,22 @@ class Total:
     reserved: Decimal
 
 
+def spending_of_calls() -> Select[Any]:
+    """What the rows of `spending` are to be."""
+    is_open, day = calls.c.status == "open", func.substr(calls.c.started_at, 1, 10).label("day")
+    nothing = literal(Decimal(), Credits)
+    return (
+        select(
+            calls.c.key_id,
+            day,
+            func.sum(case((is_open, nothing), else_=calls.c.credits)).label("credits"),
+            func.sum(case((is_open, calls.c.reserved), else_=nothing)).label("reserved"),
+        )
+        .where(calls.c.key_id.is_not(None))
+        .group_by("key_id", "day")
+    )
+
+
 class CallUsage:
     """Rows of `calls` as they are added up."""
 
@@ -76,7 +92,7 @@ class CallUsage:
         if until is not None:
             query = query.where(calls.c.started_at < until)
         if group_by is not None:
-            query = query.group_by(group).order_by(group)
+            query = query.group_by("group").order_by("group")
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
             table = _NAMED.get(group_by or "")

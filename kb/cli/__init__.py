@@ -2,7 +2,7 @@
 
 import typer
 
-from kb.cli import content, documents, keys, mcp, models, reembed, search, serve, tune, upkeep
+from kb.cli import content, documents, keys, mcp, models, reembed, search, serve, tune, upkeep, usage
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
@@ -19,6 +19,7 @@ app.command()(reembed.rollback)
 app.command()(reembed.forget)
 app.command()(tune.tune)
 app.command()(models.models)
+app.command()(usage.usage)
 app.command()(serve.serve)
 app.command()(mcp.mcp)
 app.command()(upkeep.fsck)

@@ -19,7 +19,7 @@ _TIERS: dict[str, Tier] = {
     "scale": "scale",
 }
 # Tokens of a call: what an endpoint tells of it may be anything.
-_MOST = 2**53
+_MOST = 2**40
 # Sums of calls of billions of tokens at nine decimals are exact in it.
 _EXACT = Context(prec=60)
 

@@ -23,10 +23,12 @@ from kb.catalog.schema import (
     metadata,
     receipts,
     sources,
+    spending,
     vectors,
     versions,
 )
 from kb.catalog.store import checksum, text_hash, unused
+from kb.catalog.usage import spending_of_calls
 from kb.types import KnowledgeBase
 
 
@@ -73,6 +75,7 @@ def _every_finding(connection: Connection, kbs: Sequence[KnowledgeBase]) -> Iter
     orphans = connection.scalar(select(func.count()).select_from(vectors).where(unused()))
     if orphans:
         yield Finding("orphan_vectors", None, f"{orphans} vectors that nothing uses", True)
+    yield from _spending(connection)
     yield from _receipts(connection)
     yield from _files(connection)
     for kb in kbs:
@@ -80,6 +83,13 @@ def _every_finding(connection: Connection, kbs: Sequence[KnowledgeBase]) -> Iter
         yield from _attributes(connection, kb)
         if not np.array_equal(*_replayed(connection, kb, top.get("chunk", 0))):
             yield Finding("feed", kb.name, "the change feed does not lead to the chunks that are there")
+
+
+def _spending(connection: Connection) -> Iterator[Finding]:
+    told, true = (set(connection.execute(query)) for query in (select(spending), spending_of_calls()))
+    if differing := len({row[:2] for row in told ^ true}):
+        what = f"{differing} days on which a key spent something else than its calls came to"
+        yield Finding("spending", None, what, True)
 
 
 def _receipts(connection: Connection) -> Iterator[Finding]:

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, insert, select
 
 from kb.catalog import Catalog
-from kb.catalog.schema import chunks, vectors
+from kb.catalog.schema import chunks, spending, vectors
 from kb.catalog.store import checksum, unpack_vectors, unused
+from kb.catalog.usage import spending_of_calls
 from kb.search.indexes import Indexes
 from kb.search.live import LiveIndexes
 from kb.types import Ids, KnowledgeBase
@@ -41,7 +42,7 @@ def check(catalog: Catalog, indexes: Indexes, kbs: Sequence[KnowledgeBase], *, r
     """Check the catalog and the indexes of some knowledge bases; with `repair` rebuild what is derived.
 
     Servers may run meanwhile, but not beside a repair. Nothing in the catalog is changed but for vectors
-    that nothing uses; whatever else is wrong in it is left for a person.
+    that nothing uses, and what keys spent by their calls; whatever else is wrong in it is left for a person.
     """
     masked: dict[str, int] = {}
     found = list(_findings(catalog, indexes, kbs, masked))
@@ -169,6 +170,11 @@ def _repair(
     if any(finding.kind == "orphan_vectors" for finding in found):
         with catalog.database.write() as connection:
             connection.execute(delete(vectors).where(unused()))
+    if any(finding.kind == "spending" for finding in found):
+        with catalog.database.write() as connection:
+            connection.execute(delete(spending))
+            columns = [column.name for column in spending.c]
+            connection.execute(insert(spending).from_select(columns, spending_of_calls()))
     for finding in found:
         if finding.kind == "leftover" and finding.knowledge_base:
             shutil.rmtree(indexes.folder / finding.knowledge_base)

@@ -25,6 +25,8 @@ _BEYOND_SCHEMA = [
     r"invalid_input name ",
     # How long a text is; and that a part of it is told in one way of three.
     r"invalid_input start ",
+    # Which days a month has.
+    r"invalid_input (since|until) ",
     # What an answer gave to go on with.
     r"invalid_input cursor ",
     # Whether a whole number is one of those that are exact.

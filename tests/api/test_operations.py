@@ -58,6 +58,8 @@ def test_the_unforeseen_is_a_plain_500(
         (errors.InvalidFilter, 422, "invalid_filter"),
         (errors.NotFound, 404, "not_found"),
         (errors.AlreadyExists, 409, "already_exists"),
+        (errors.NotAllowed, 403, "not_allowed"),
+        (errors.InsufficientCredits, 402, "insufficient_credits"),
         (errors.TooLarge, 422, "document_refused"),
         (errors.ModelUnavailable, 503, "model_unavailable"),
         (errors.DimensionMismatch, 409, "model_mismatch"),
@@ -79,6 +81,7 @@ def test_each_error_of_the_library_has_its_status(
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (status, code)
     assert (error["message"], error["param"]) == ("why", "where") or status == 500
+    assert answer.headers.get("x-should-retry") == ("false" if status == 402 else None)
     assert all(issubclass(one, KbError) for one in _STATUS)
 
 
@@ -159,6 +162,8 @@ def test_every_route_is_described_with_examples(handbook: TestClient) -> None:
         "POST /v1/context",
         "GET /v1/models",
         "GET /v1/models/{model}",
+        "GET /v1/usage",
+        "GET /v1/usage/calls",
         *(f"POST /v1/tools/{name}" for name in TOOLS),
         "GET /v1/jobs/{job}",
         "POST /v1/files",

@@ -107,6 +107,36 @@ def test_a_missing_lexical_index_and_orphans_are_repaired(words: Any, shelf: Any
     assert kinds(words, repair=True) == (["orphan_vectors", "index_damaged"], [])
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE spending SET credits = credits + 1",
+        "UPDATE spending SET reserved = 0",
+        "DELETE FROM spending",
+        "UPDATE spending SET day = '2026-11-25'",
+        "INSERT INTO spending VALUES ('key_9', '2026-11-24', 1, 0)",
+    ],
+)
+def test_what_keys_have_spent_is_what_their_calls_came_to(words: Any, sql: str) -> None:
+    """To the nano-credit, by day; otherwise it is counted anew."""
+    call = "'', 'e', 'm', 'standard', NULL, '{}', NULL, 1, 0, 0, 0, 1, 7, 9, '2026-11-24T1', NULL, ''"
+    made = [
+        ("1", "'key_1'", "completed"),
+        ("2", "'key_1'", "open"),
+        ("3", "'key_1'", "failed"),
+        ("4", "NULL", "open"),
+    ]
+    for name, key, status in made:
+        spoil(words, f"INSERT INTO calls VALUES ('call_{name}', NULL, {key}, {call.format(status)})")
+    spoil(words, "INSERT INTO spending VALUES ('key_1', '2026-11-24', 14, 9)")
+    assert kinds(words) == ([], [])
+    spoil(words, sql)
+    assert kinds(words, repair=True) == (["spending"], [])
+    with words.catalog.database.read() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM spending").all()
+    assert rows == [("key_1", "2026-11-24", 14, 9)]
+
+
 def test_an_index_that_differs_from_the_catalog_is_rebuilt(words: Any, shelf: Any) -> None:
     """It lacks a chunk, holds one that is gone, holds another's vector, is ahead of the feed."""
     none, rows = np.empty(0, np.int64), words.embedder("").embed_passages(["x", "y"])[:1]
