@@ -33,6 +33,10 @@ _NEWEST = 0.05
 # Requests under /v1 that are not searches; those that wait for their documents are among them.
 OTHERS = 128
 WAITING = 64
+# Requests that wait for a language model, most of the time for its next word.
+CALLS = 512
+_CALL_PATHS = ("/v1/responses", "/v1/chat/completions")
+
 # Requests at /mcp, of which some stay open to listen; what each asks for then counts as a search or another.
 CONVERSATIONS = 256
 
@@ -205,8 +209,15 @@ class Admission:
         self.embeddings = Line(1, EMBEDDING, refuse("embedding"), patience=EMBEDDING_PATIENCE)
         self.others = Count(OTHERS, refuse("request"))
         self.conversations = Count(CONVERSATIONS, refuse("request"))
+        self.calls = Count(CALLS, refuse("request"))
         self.search_bodies = Count(_SEARCH_BYTES, refuse("search"))
         self.other_bodies = Count(_OTHER_BYTES, refuse("request"))
+
+    def count(self, path: str) -> Count:
+        """Among which a request that is no search is counted."""
+        if path == MCP:
+            return self.conversations
+        return self.calls if path.startswith(_CALL_PATHS) else self.others
 
 
 class Door:
@@ -226,7 +237,7 @@ class Door:
             return
         admission: Admission = scope["app"].state.admission
         searches = scope["method"] == "POST" and scope["path"].endswith("/search")
-        others = admission.conversations if scope["path"] == MCP else admission.others
+        others = admission.count(scope["path"])
         try:
             if searches:
                 # Its place in the line is taken later, once its body is there.

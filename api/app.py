@@ -27,6 +27,7 @@ from api.routes import (
     jobs,
     knowledge_bases,
     models,
+    responses,
     search,
     tools,
     usage,
@@ -34,6 +35,8 @@ from api.routes import (
     vector_stores,
 )
 from api.trace import Trace
+from kb.agent.core import Agent
+from kb.agent.keeping import Keeping
 from kb.errors import KbError
 from kb.service import Service
 
@@ -75,6 +78,8 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
                 # again would stop every search for it.
                 gc.freeze()
                 gc.enable()
+            app.state.agent = Agent(service)
+            app.state.keeping = Keeping(app.state.agent, service.catalog.responses)
             app.state.conversations = mcp.Conversations(service, visitors)
             service.jobs.start()
             conversing = asyncio.create_task(app.state.conversations.run())
@@ -82,6 +87,8 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
                 with heeding_stops(service.jobs.stop_soon, app.state.conversations.stop_soon):
                     yield
             finally:
+                await app.state.keeping.close()
+                await service.gateway.close()
                 conversing.cancel()
                 await asyncio.wait((conversing,))
                 await to_thread.run_sync(service.jobs.stop)
@@ -100,6 +107,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
     for routes in (*first, knowledge_bases.routes, documents.routes, contents.routes):
         app.include_router(routes)
     for noun in (
+        responses,
         tools,
         models,
         usage,

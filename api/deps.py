@@ -11,6 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
 
 from api.errors import ApiError, invalid
+from kb.agent.core import Agent
+from kb.agent.keeping import Keeping
 from kb.service import Service
 
 MAX_JSON = 2_000_000
@@ -54,6 +56,18 @@ def caller_key(request: Request) -> str | None:
     """The id of the key that a request came with; None for one that needed none."""
     key_id: str | None = request.state.key_id
     return key_id
+
+
+def agent_of(request: Request) -> Agent:
+    """What prepares answers of language models."""
+    agent: Agent = request.app.state.agent
+    return agent
+
+
+def keeping_of(request: Request) -> Keeping:
+    """What makes and keeps them."""
+    keeping: Keeping = request.app.state.keeping
+    return keeping
 
 
 async def _opened(request: Request) -> Service:

@@ -4,6 +4,7 @@ The status of each `kb` error stands in the table below and nowhere else.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Request, Response
@@ -23,15 +24,22 @@ from kb.errors import (
     ModelMismatch,
     ModelNotFound,
     ModelUnavailable,
+    NoEndpoint,
     NotAllowed,
     NotFound,
     StorageFailed,
     StorageFull,
+    UpstreamBusy,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamTimeout,
+    WindowExceeded,
 )
 
 # By the nearest class of the error's own line of descent; one that is not here is ours to mend: 500.
 _STATUS: dict[type, tuple[int, str]] = {
     InvalidFilter: (422, "invalid_filter"),
+    WindowExceeded: (400, "context_length_exceeded"),
     InvalidInput: (422, "invalid_input"),
     NotFound: (404, "not_found"),
     ModelNotFound: (404, "model_not_found"),
@@ -40,6 +48,11 @@ _STATUS: dict[type, tuple[int, str]] = {
     InsufficientCredits: (402, "insufficient_credits"),
     DocumentRefused: (422, "document_refused"),
     ModelUnavailable: (503, "model_unavailable"),
+    NoEndpoint: (503, "no_endpoint"),
+    UpstreamFailed: (502, "upstream_failed"),
+    UpstreamRefused: (400, "upstream_refused"),
+    UpstreamBusy: (429, "upstream_busy"),
+    UpstreamTimeout: (504, "upstream_timeout"),
     ModelMismatch: (409, "model_mismatch"),
     StorageFull: (507, "storage_full"),
     StorageFailed: (500, "storage_failed"),
@@ -53,8 +66,9 @@ _TYPES = {
     429: "overloaded_error",
 }
 _CODES = {400: "bad_request", 404: "unknown_path", 405: "method_not_allowed"}
-# Clients that send a failed request again are not to when there is nothing left to pay it with.
-_HEADERS = {402: {"x-should-retry": "false"}}
+# Clients that send a failed request again are not to when there is nothing left to pay it with, nobody to
+# answer it, or when the gateway has tried again already.
+_NOT_AGAIN = {InsufficientCredits, NoEndpoint, UpstreamFailed, UpstreamTimeout}
 # Faults told in one message; a thousand documents can have a thousand.
 _TOLD = 5
 
@@ -98,17 +112,29 @@ def internal() -> ApiError:
     return ApiError(500, "internal_error", "internal error; the server's log has it under this x-request-id")
 
 
+def of_library(error: KbError) -> ApiError | None:
+    """What an error of `kb` is told as; None for one that is not the caller's business."""
+    for kind in type(error).__mro__:
+        if kind in _STATUS:
+            status, code = _STATUS[kind]
+            headers = {"x-should-retry": "false"} if kind in _NOT_AGAIN else {}
+            if isinstance(error, UpstreamBusy) and error.after is not None:
+                headers["retry-after"] = str(math.ceil(error.after))
+            if isinstance(error, UpstreamRefused):
+                code = error.code
+            return ApiError(status, code, str(error), param=error.param, headers=headers)
+    return None
+
+
 def install(app: FastAPI) -> None:
     """Have `app` answer every error in the one form."""
 
-    async def of_library(_: Request, error: Exception) -> Response:
-        for kind in type(error).__mro__:
-            if kind in _STATUS:
-                status, code = _STATUS[kind]
-                told = getattr(error, "param", None)
-                return answer(ApiError(status, code, str(error), param=told, headers=_HEADERS.get(status)))
-        # Not the caller's business: it goes up to the log.
-        raise error
+    async def of_kb(_: Request, error: Exception) -> Response:
+        told = of_library(error) if isinstance(error, KbError) else None
+        if told is None:
+            # It goes up to the log.
+            raise error
+        return answer(told)
 
     async def of_edge(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
@@ -125,7 +151,7 @@ def install(app: FastAPI) -> None:
         headers = {"allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
         return answer(ApiError(error.status_code, code, str(error.detail), headers=headers))
 
-    app.add_exception_handler(KbError, of_library)
+    app.add_exception_handler(KbError, of_kb)
     app.add_exception_handler(ApiError, of_edge)
     app.add_exception_handler(RequestValidationError, of_field)
     app.add_exception_handler(HTTPException, of_routing)

@@ -9,7 +9,15 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api import answers, openai_bodies, openai_shapes, schemas, usage_shapes
+from api import (
+    answers,
+    openai_bodies,
+    openai_shapes,
+    responses_bodies,
+    responses_shapes,
+    schemas,
+    usage_shapes,
+)
 from api.links import add_links
 from kb.search.filters import json_schema
 
@@ -25,6 +33,9 @@ _REASONS = {
     415: "The body is of another type.",
     422: "A field is at fault; `param` names it.",
     429: "More has arrived than can be served.",
+    502: "The model's server failed.",
+    503: "No model can be called; `context` has what was found.",
+    504: "The model's server was too slow.",
 }
 _RETRY_AFTER = {"description": "Seconds after which to come again.", "schema": {"type": "integer"}}
 _KEYS = {
@@ -110,8 +121,11 @@ def document(app: FastAPI, more: Mapping[str, Any]) -> dict[str, Any]:
             routes=app.routes,
             tags=app.openapi_tags,
         )
-        sent = [(model, "validation") for model in _models(schemas, openai_bodies)]
-        given = [(model, "serialization") for model in _models(answers, openai_shapes, usage_shapes)]
+        sent = [(model, "validation") for model in _models(schemas, openai_bodies, responses_bodies)]
+        given = [
+            (model, "serialization")
+            for model in _models(answers, openai_shapes, responses_shapes, usage_shapes)
+        ]
         _, definitions = models_json_schema([*sent, *given], ref_template=_REF)  # type: ignore[list-item]
         for operation in (one for path in made["paths"].values() for one in path.values()):
             # FastAPI's own guess, on routes that say themselves how they refuse.

@@ -98,7 +98,7 @@ class Responses:
         self,
         response_id: str,
         body: Mapping[str, Any],
-        events: Sequence[Event],
+        events: Iterable[Event],
         places: Sequence[Place] = (),
     ) -> bool:
         """Keep how one ended, with all that was streamed. Returns whether it was running still; one that

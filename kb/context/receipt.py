@@ -1,6 +1,7 @@
 """The receipt of a context: what was packed, in what order, what was left out, and what the call costs."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from kb.context.core import PackedContext
@@ -16,7 +17,7 @@ def receipt_of(model: Model, window: Window, made: PackedContext) -> dict[str, A
     return {
         "tokens": packed.tokens,
         "cached_tokens": packed.prefix,
-        "window": window,
+        "window": asdict(window),
         "passages": [
             {"number": one.number, **_place(made, one.place), "tokens": one.tokens} for one in packed.passages
         ],

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from kb.context.window import quotes, window_of
-from kb.errors import InvalidInput
+from kb.context.window import quotes, tokens_of, window_of
+from kb.errors import InvalidInput, WindowExceeded
 from kb.models.registry import ModelCatalog
 from kb.tokens import count_tokens
 
@@ -21,7 +21,7 @@ def test_what_is_spoken_for_is_not_for_passages() -> None:
     full = window_of(
         MINI,
         instructions="Be brief.",
-        history=[{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "Hi"}],
+        history=tokens_of([{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "Hi"}]),
         tools=tools,
         max_output_tokens=1000,
     )
@@ -36,9 +36,9 @@ def test_a_call_without_room_is_refused_with_who_has_it() -> None:
     """So that whoever asks knows what to shorten."""
     with pytest.raises(InvalidInput, match="writes at most 8192 tokens, not 8193"):
         window_of(MINI, max_output_tokens=8193)
-    history = [{"role": "user", "content": "word " * 1_040_000}]
-    with pytest.raises(InvalidInput, match=r"no room for passages in the 1047576 tokens.*history 104\d{4}"):
-        window_of(MINI, history=history)
+    told = r"the 1,047,576 tokens of gpt-4.1-mini leave no room for 200 more: .*history 1,040,000"
+    with pytest.raises(WindowExceeded, match=told):
+        window_of(MINI, history=1_040_000)
 
 
 def test_a_call_is_quoted_at_every_tier_before_it_is_made() -> None:

@@ -1,0 +1,124 @@
+"""Requests of the `openai` SDK become what `kb.agent` is asked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from api.responses_bodies import (
+    FileSearchTool,
+    FunctionTool,
+    InputMessage,
+    Item,
+    NewResponse,
+    ResponseParameters,
+    Tools,
+)
+from kb.agent.asked import Asked, Grounding
+from kb.catalog.database import new_id
+from kb.errors import InvalidInput
+from kb.gateway.events import Caller
+from kb.search.filters import parse_filter
+from kb.service import Service
+
+# The field of a run's metadata that grounds it.
+_KNOWLEDGE_BASE = "knowledge_base_id"
+_PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "file_search_call": "fs"}
+# What goes on to the model as it is.
+_PASSED = ("parallel_tool_calls", "prompt_cache_key", "temperature", "top_p")
+
+
+def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> Asked:
+    """Raises InvalidInput for a field that neither this server nor the model's endpoint knows."""
+    functions = tuple(tool.model_dump() for tool in body.tools or () if isinstance(tool, FunctionTool))
+    parameters = further_parameters(service, body.model, body.model_extra or {})
+    parameters |= {name: value for name in _PASSED if (value := getattr(body, name)) is not None}
+    if body.reasoning:
+        parameters["reasoning"] = body.reasoning.model_dump(exclude_none=True)
+    if body.text:
+        parameters["text"] = body.text.model_dump(exclude_none=True, by_alias=True)
+    choice = body.tool_choice
+    if functions and choice is not None and (shown := _shown(choice)) != {"type": "file_search"}:
+        parameters["tool_choice"] = shown
+    metadata = body.metadata or {}
+    new = body if isinstance(body, NewResponse) else None
+    return Asked(
+        model=body.model,
+        items=tuple(_items(body.input)),
+        instructions=body.instructions,
+        functions=functions,
+        parameters=parameters,
+        max_output_tokens=body.max_output_tokens,
+        service_tier=body.service_tier or "auto",
+        caller=Caller(key_id, body.safety_identifier or body.user),
+        grounding=None if choice == "none" else grounding(body.tools or [], metadata),
+        previous_response_id=body.previous_response_id,
+        metadata=metadata,
+        truncate=body.truncation == "auto",
+        store=new is not None and new.store is not False,
+        background=bool(new and new.background),
+        show_results="file_search_call.results" in ((new and new.include) or ()),
+        echo=_echo(body),
+    )
+
+
+def grounding(tools: Tools, metadata: Mapping[str, str]) -> Grounding | None:
+    """What the answer is to rest on: the knowledge bases of a file_search, and the one in the metadata."""
+    searches = [tool for tool in tools if isinstance(tool, FileSearchTool)]
+    if len(searches) > 1:
+        raise InvalidInput("one file_search searches several vector stores together; send one", param="tools")
+    named = [
+        *(searches[0].vector_store_ids if searches else ()),
+        *filter(None, [metadata.get(_KNOWLEDGE_BASE)]),
+    ]
+    if not named:
+        return None
+    tool = searches[0] if searches else None
+    ranking = tool.ranking_options if tool else None
+    return Grounding(
+        tuple(dict.fromkeys(named)),
+        where=None if tool is None or tool.filters is None else parse_filter(tool.filters),
+        top_k=tool.max_num_results if tool else None,
+        max_tokens=tool.max_context_tokens if tool else None,
+        least_similarity=ranking.score_threshold if ranking else None,
+    )
+
+
+def further_parameters(service: Service, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that only a model's endpoint knows, checked against its schemas. Raises InvalidInput."""
+    known = service.gateway.endpoints.parameters(model)
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidInput(
+                f"{name} is no parameter of {model}; GET /v1/models/{model}/schema lists those it has",
+                param=name,
+            )
+        fault = next(Draft202012Validator(known[name]).iter_errors(value), None)
+        if fault is not None:
+            raise InvalidInput(f"{name}: {fault.message}", param=name)
+    return dict(given)
+
+
+def _items(given: str | Sequence[Item]) -> list[dict[str, Any]]:
+    """Each with an id, by which it is listed; what was left out stays left out."""
+    items = [InputMessage(role="user", content=given)] if isinstance(given, str) else given
+    shown = [item.model_dump(exclude_none=True) for item in items]
+    for item in shown:
+        if item["type"] in _PREFIXES:
+            item.setdefault("id", new_id(_PREFIXES[item["type"]]))
+        if item["type"] == "message" and isinstance(item["content"], str):
+            kind = "output_text" if item["role"] == "assistant" else "input_text"
+            item["content"] = [{"type": kind, "text": item["content"]}]
+    return shown
+
+
+def _shown(choice: Any) -> Any:
+    return choice if isinstance(choice, str) else choice.model_dump()
+
+
+def _echo(body: ResponseParameters) -> dict[str, Any]:
+    """What an answer repeats that did not go to the model as it was."""
+    echo: dict[str, Any] = {"tools": [tool.model_dump(exclude_none=True) for tool in body.tools or ()]}
+    if body.tool_choice is not None:
+        echo["tool_choice"] = _shown(body.tool_choice)
+    return echo

@@ -1,0 +1,85 @@
+"""Server-sent events to a client who may leave at any time."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+
+_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",
+}
+# A proxy or client that hears nothing for long takes the connection for dead; a comment is something.
+_QUIET_SECONDS = 15.0
+
+
+class EventStream(Response):
+    """A stream of events, each as bytes. What makes them is closed as soon as the client has left."""
+
+    media_type = None
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(headers=_HEADERS)
+        # Its length is not known.
+        del self.headers["content-length"]
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        breathing = asyncio.ensure_future(_breathe(send))
+        try:
+            await unless_left(receive, self._send(send))
+        finally:
+            breathing.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _send(self, send: Send) -> None:
+        async with aclosing(self._events) as events:
+            async for piece in events:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+async def _breathe(send: Send) -> None:
+    while True:
+        await asyncio.sleep(_QUIET_SECONDS)
+        await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
+
+
+async def departure(receive: Receive) -> None:
+    """Returns when the client of a request, whose body was read, has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_left(receive: Receive, work: Awaitable[T]) -> T:
+    """What comes of some work. When the client leaves it is cancelled, and ClientDisconnect raised."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(departure(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return await working
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.wait((working, leaving))
+
+
+def event(kind: str, data: Mapping[str, Any]) -> bytes:
+    """One event under a name."""
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), to_json(data))
+
+
+def chunk(data: Mapping[str, Any]) -> bytes:
+    """One event without a name, as Chat Completions has them."""
+    return b"data: %b\n\n" % to_json(data)

@@ -1,0 +1,260 @@
+"""What the `openai` SDK sends to responses, checked: https://platform.openai.com/docs/api-reference/responses.
+
+What is not known here goes on to the model, but only where its endpoint's schema has it.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
+
+from api.openai_bodies import Metadata, RankingOptions
+from api.schemas import WHOLE, Filters, Name, Sent
+from kb.context.pack import LEAST_BUDGET
+from kb.search.shape import MAX_TOP_K
+
+MAX_ITEMS = 10_000
+"""Of one input."""
+
+MAX_TOOLS = 128
+"""Of one request."""
+
+Tier = Literal["auto", "default", "standard", "flex", "scale", "priority", "fast"]
+Identifier = Annotated[str, Field(min_length=1, max_length=512)]
+ResponseId = Annotated[
+    str, Field(min_length=1, max_length=64, examples=["resp_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
+]
+_Id = Annotated[str, Field(max_length=128)]
+_ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class Told(Sent):
+    """Something that also comes back as we or others answered it; what more it has is not needed."""
+
+    model_config = ConfigDict(extra="ignore")
+    example: ClassVar[dict[str, Any]] = {}
+
+
+class InputText(Told):
+    """Text of a message, or of an answer given before."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+
+
+class InputImage(Told):
+    """A picture, by address or as a data URL."""
+
+    type: Literal["input_image"]
+    image_url: str = Field(min_length=1)
+    detail: Literal["low", "high", "auto", "original"] | None = None
+
+
+class InputRefusal(Told):
+    """In which words an answer was refused before."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+class InputMessage(Told):
+    """A message of the conversation."""
+
+    example: ClassVar[dict[str, Any]] = {"role": "user", "content": "How is the pump started?"}
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[Annotated[InputText | InputImage | InputRefusal, Field(discriminator="type")]]
+    id: _Id | None = None
+
+
+class InputCall(Told):
+    """A function that the model called."""
+
+    type: Literal["function_call"]
+    call_id: _Id
+    name: _ToolName
+    arguments: str
+    id: _Id | None = None
+
+
+class InputCallOutput(Told):
+    """What came of that."""
+
+    type: Literal["function_call_output"]
+    call_id: _Id
+    output: str | list[InputText]
+    id: _Id | None = None
+
+
+class InputReasoning(Sent):
+    """Reasoning of an answer given before, as it came."""
+
+    model_config = ConfigDict(extra="allow")
+    example: ClassVar[dict[str, Any]] = {}
+
+    type: Literal["reasoning"]
+
+
+class InputSearch(Told):
+    """A search of an answer given before. What it found is in that answer."""
+
+    type: Literal["file_search_call"]
+    id: _Id | None = None
+
+
+class FunctionTool(Sent):
+    """A function that the client runs."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "function", "name": "stop", "parameters": {"type": "object"}}
+
+    type: Literal["function"]
+    name: _ToolName
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = None
+    strict: bool | None = None
+
+
+class FileSearchTool(Sent):
+    """Knowledge bases that the answer is to rest on, with citations that are checked."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "file_search", "vector_store_ids": ["handbook"]}
+
+    type: Literal["file_search"]
+    vector_store_ids: list[Name] = Field(
+        min_length=1, max_length=64, description="Ids or names.", examples=[["handbook"]]
+    )
+    max_num_results: Annotated[int, Field(ge=1, le=MAX_TOP_K, strict=True), WHOLE] | None = Field(
+        None, description="Hits to begin with; as many as fit."
+    )
+    max_context_tokens: Annotated[int, Field(ge=LEAST_BUDGET, le=2**31, strict=True), WHOLE] | None = Field(
+        None, description="Of passages; 16,000 if left out, and never more than the model's window leaves."
+    )
+    filters: Filters | None = Field(None, description="As in a search.")
+    ranking_options: RankingOptions | None = None
+
+
+class FunctionChoice(Sent):
+    """The function that must be called."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "function", "name": "stop"}
+
+    type: Literal["function"]
+    name: _ToolName
+
+
+class SearchChoice(Sent):
+    """That there is to be a search, as there always is."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "file_search"}
+
+    type: Literal["file_search"]
+
+
+class TextForm(Sent):
+    """The form of an answer."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "text"}
+    model_config = ConfigDict(populate_by_name=True)
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: _ToolName | None = None
+    description: str | None = None
+    schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "TextForm":
+        if self.type == "json_schema" and (self.name is None or self.schema_ is None):
+            raise PydanticCustomError("schema", "a json_schema has a name and a schema")
+        return self
+
+
+class TextOptions(Sent):
+    """How an answer is written."""
+
+    example: ClassVar[dict[str, Any]] = {"format": {"type": "text"}}
+
+    format: TextForm | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class ReasoningOptions(Sent):
+    """How long a model thinks that does."""
+
+    example: ClassVar[dict[str, Any]] = {"effort": "low"}
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class StreamOptions(Sent):
+    """What a stream has beside the answer."""
+
+    example: ClassVar[dict[str, Any]] = {"include_obfuscation": False}
+
+    include_obfuscation: bool | None = Field(None, description="Never added here.")
+    include_usage: bool | None = Field(None, description="Always told by the last event.")
+
+
+Item = InputMessage | InputCall | InputCallOutput | InputReasoning | InputSearch
+Input = Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS)]
+Tools = Annotated[
+    list[Annotated[FunctionTool | FileSearchTool, Field(discriminator="type")]], Field(max_length=MAX_TOOLS)
+]
+ToolChoice = (
+    Literal["none", "auto", "required"]
+    | Annotated[FunctionChoice | SearchChoice, Field(discriminator="type")]
+)
+
+
+class ResponseParameters(Sent):
+    """What decides an answer. Further fields go on to the model where its endpoint takes them."""
+
+    model_config = ConfigDict(extra="allow")
+    example: ClassVar[dict[str, Any]] = {"input": "How is the pump started?", "model": "gpt-4.1-mini"}
+
+    input: Input
+    model: str = Field(min_length=1, max_length=128, description="One of GET /v1/models.")
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=2**31, strict=True), WHOLE] | None = Field(
+        None, description="The model's most."
+    )
+    metadata: Metadata | None = Field(
+        None, description="Texts of your own; `knowledge_base_id` names one that the answer is to rest on."
+    )
+    parallel_tool_calls: bool | None = None
+    previous_response_id: ResponseId | None = Field(
+        None, description="The response that this one goes on from."
+    )
+    prompt_cache_key: Identifier | None = None
+    reasoning: ReasoningOptions | None = None
+    safety_identifier: Identifier | None = Field(None, description="As `user`.")
+    service_tier: Tier | None = Field(None, description="One with a rate; see GET /v1/models.")
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    text: TextOptions | None = None
+    tool_choice: ToolChoice | None = None
+    tools: Tools | None = None
+    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="auto: the oldest turns are left out."
+    )
+    user: Identifier | None = Field(
+        None, description="The end user; a model's endpoint is told a hash that only this server can make."
+    )
+
+
+class NewResponse(ResponseParameters):
+    """A question to a language model."""
+
+    background: bool | None = Field(
+        None, description="Answer at once; the response is to be asked for later."
+    )
+    include: list[Literal["file_search_call.results", "reasoning.encrypted_content"]] | None = None
+    store: bool | None = Field(None, description="Keep it, as is done unless this is false.")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+
+class TokenCount(ResponseParameters):
+    """A request whose tokens are to be counted."""

@@ -1,0 +1,233 @@
+"""Trip 2b and 2c: a question becomes passages, a call sized to its model, and a cited answer.
+
+`prepare -> stream`: all that can be refused is refused by `prepare`, before anything is spent; `stream` calls
+the model and writes the answer's items and events.
+"""
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from decimal import Decimal
+from functools import partial
+from typing import Any, cast
+
+from kb.agent import ground, history
+from kb.agent.asked import Asked, Grounded, Run
+from kb.agent.cite import Citer
+from kb.agent.writer import Event, Writer
+from kb.catalog.database import new_id
+from kb.context.pack import LEAST_BUDGET, Place
+from kb.context.receipt import receipt_of
+from kb.context.window import window_of
+from kb.errors import InvalidInput, KbError
+from kb.gateway.events import Ended, Item, ModelCall
+from kb.metering.rates import Usage, credits_of, tier_of
+from kb.models.registry import Tier
+from kb.search.similarity import similarity
+from kb.service import Service
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Answers. Thread-safe, but each answer is streamed within one event loop."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def prepare(self, asked: Asked) -> Run:
+        """What a request comes to: what was said before, what was found for it, and the call it needs.
+
+        Blocks while it searches. Raises NotFound, InvalidInput, WindowExceeded, NotAllowed and
+        InsufficientCredits; not NoEndpoint, so that what was found can be shown without a model.
+        """
+        service = self._service
+        model = service.language_models.get(asked.model)
+        tier = self._tier(asked)
+        ledger, key_id = service.ledger, asked.caller.key_id
+        ledger.check(key_id, model.id, tier, Decimal(0))
+        if asked.functions and not model.tools:
+            raise InvalidInput(f"{model.id} takes no tools", param="tools")
+        said, before = self._before(asked)
+        instructions = _instructions(asked)
+        least = LEAST_BUDGET if asked.grounding else 0
+        left_by = partial(
+            window_of,
+            model,
+            instructions=instructions or "",
+            tools=asked.functions,
+            max_output_tokens=asked.max_output_tokens,
+            least=least,
+        )
+        items = [*said, *asked.items]
+        if asked.truncate:
+            items = history.newest(items, left_by().context - least)
+        window = left_by(history=history.tokens_of(items))
+        grounded = self._grounded(asked, items, window.context, before)
+        packed = grounded.made.packed.tokens if grounded else 0
+        call = ModelCall(
+            model=model,
+            items=[ground.message(grounded), *items] if grounded else items,
+            input_tokens=window.instructions + window.tools + window.history + packed,
+            max_output_tokens=window.output,
+            instructions=instructions,
+            tools=asked.functions,
+            parameters=asked.parameters,
+            tier=tier,
+            caller=asked.caller,
+            run_id=new_id("resp"),
+            knowledge_base_ids=grounded.knowledge_base_ids if grounded else (),
+        )
+        ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(call.input_tokens, window.output)))
+        assert call.run_id is not None
+        return Run(call.run_id, int(time.time()), asked, model, window, call, grounded)
+
+    async def stream(self, run: Run) -> AsyncGenerator[Event, None]:
+        """The events of a response as they come; the last one is completed, incomplete or failed.
+
+        Nothing comes before the model's first part is there; until then whatever `Gateway.call` raises is
+        raised here. What goes wrong afterwards ends the response as failed.
+        """
+        writer = Writer(self.begun(run), self._citer(run))
+        async with self._service.gateway.call(run.call) as answer:
+            for event in writer.began():
+                yield event
+            if run.grounded:
+                for event in writer.searched(run.grounded, _results(run)):
+                    yield event
+            try:
+                async for part in answer:
+                    if isinstance(part, Ended):
+                        for event in writer.close(whole=part.status == "completed"):
+                            yield event
+                        yield writer.ended(_finished(run, writer, part))
+                    else:
+                        for event in writer.write(part):
+                            yield event
+            except Exception as error:
+                log.exception("response %s broke off", run.id)
+                message = str(error) if isinstance(error, KbError) else "internal error"
+                failure = {"code": "server_error", "message": message}
+                yield writer.ended(writer.response(status="failed", error=failure))
+
+    def begun(self, run: Run) -> dict[str, Any]:
+        """A response of which nothing is written yet."""
+        asked = run.asked
+        return {
+            "id": run.id,
+            "object": "response",
+            "created_at": run.created_at,
+            "status": "queued",
+            "background": asked.background,
+            "completed_at": None,
+            "error": None,
+            "incomplete_details": None,
+            "instructions": asked.instructions,
+            "max_output_tokens": asked.max_output_tokens,
+            "metadata": dict(asked.metadata),
+            "model": run.model.id,
+            "output": [],
+            "previous_response_id": asked.previous_response_id,
+            "service_tier": None,
+            "store": asked.store,
+            "truncation": "auto" if asked.truncate else "disabled",
+            "usage": None,
+            "parallel_tool_calls": True,
+            "temperature": None,
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": None,
+            "text": {"format": {"type": "text"}},
+            **asked.parameters,
+            **asked.echo,
+        }
+
+    def _tier(self, asked: Asked) -> Tier:
+        """The tier to ask for: of "auto", the first that the key may use."""
+        if asked.service_tier != "auto":
+            return tier_of(asked.service_tier)
+        if asked.caller.key_id is None:
+            return "standard"
+        allowed = self._service.ledger.spent(asked.caller.key_id).limits.tiers
+        return cast(Tier, next(iter(allowed))) if allowed and "standard" not in allowed else "standard"
+
+    def _before(self, asked: Asked) -> tuple[list[Item], list[Place]]:
+        """What was said in the responses that this one goes on from, and what the last of them packed."""
+        if asked.previous_response_id is None:
+            return [], []
+        chain = self._service.catalog.responses.chain(asked.previous_response_id, asked.caller.key_id)
+        said = [item for one in chain for item in (*one.input, *one.body["output"])]
+        return said, [Place(*place) for place in chain[-1].places]
+
+    def _grounded(self, asked: Asked, items: list[Item], budget: int, before: list[Place]) -> Grounded | None:
+        if asked.grounding is None:
+            return None
+        if not (queries := history.questions_of(items)):
+            raise InvalidInput(
+                "there is no question to search for: the input has no text of a user", param="input"
+            )
+        return ground.ground(self._service, queries, asked.grounding, budget, before)
+
+    def _citer(self, run: Run) -> Callable[[], Citer] | None:
+        if run.grounded is None or not run.asked.cites:
+            return None
+        contents, sources = self._service.contents, run.grounded.sources
+
+        def page_at(version_id: str, at: int) -> int | None:
+            page = contents.open(version_id).marks.page(at)
+            return page.number if page else None
+
+        return lambda: Citer(sources, lambda version_id: contents.open(version_id).text, page_at)
+
+
+def _instructions(asked: Asked) -> str | None:
+    if asked.grounding is None:
+        return asked.instructions
+    cite = ground.HOW_TO_CITE if asked.cites else None
+    return "\n\n".join(filter(None, (ground.INSTRUCTIONS, cite, asked.instructions)))
+
+
+def _results(run: Run) -> list[dict[str, Any]] | None:
+    """What the search found, as the API tells it; None where it was not asked for."""
+    if not run.asked.show_results or run.grounded is None:
+        return None
+    return [
+        {
+            "file_id": hit.content_id,
+            "filename": hit.uri,
+            "score": float(similarity(hit.scores["dense"])),
+            "text": hit.text,
+            "attributes": dict(hit.attributes),
+            "content_version_id": hit.content_version_id,
+            "start": hit.start,
+            "end": hit.end,
+        }
+        for hit in run.grounded.made.hits
+    ]
+
+
+def _finished(run: Run, writer: Writer, ended: Ended) -> dict[str, Any]:
+    """The response with its end: why, at which tier, for how much, resting on what."""
+    usage = ended.usage
+    fields: dict[str, Any] = {
+        "status": ended.status,
+        "completed_at": int(time.time()) if ended.status == "completed" else None,
+        "service_tier": "default" if ended.tier == "standard" else ended.tier,
+        "usage": {
+            "input_tokens": usage.input,
+            "input_tokens_details": {"cached_tokens": usage.cached},
+            "output_tokens": usage.output,
+            "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+            "total_tokens": usage.input + usage.output,
+            "credits": str(ended.credits),
+            "estimated": usage.estimated,
+        },
+    }
+    if ended.status == "incomplete":
+        fields["incomplete_details"] = {"reason": ended.reason}
+    if ended.status == "failed":
+        fields["error"] = {"code": "server_error", "message": ended.reason}
+    if run.grounded:
+        fields["citations"] = {"verified": writer.verified, "dropped": writer.dropped}
+        fields["context"] = receipt_of(run.model, run.window, run.grounded.made)
+    return writer.response(**fields)

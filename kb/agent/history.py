@@ -1,0 +1,56 @@
+"""What was said before: how many tokens it takes, and what of it stays where not all fits."""
+
+import json
+from collections.abc import Sequence
+
+from kb.gateway.events import Item
+from kb.tokens import count_tokens
+
+# What an endpoint adds to each item: its role and the marks around it.
+_AROUND = 8
+# Of a picture, at the most that models of this window take for one.
+_IMAGE = 2_500
+
+
+def tokens_of(items: Sequence[Item]) -> int:
+    """Tokens that items take in a call, as counted here."""
+    return sum(_tokens(item) for item in items)
+
+
+def newest(items: Sequence[Item], room: int) -> list[Item]:
+    """As many whole turns from the end as take `room` tokens; the last turn always.
+
+    A turn begins with what the user says, so that no call is parted from its output.
+    """
+    begins = [at for at, item in enumerate(items) if item.get("role") == "user"] or [0]
+    for at in begins[:-1]:
+        if tokens_of(items[at:]) <= room:
+            return list(items[at:])
+    return list(items[begins[-1] :])
+
+
+def questions_of(items: Sequence[Item]) -> tuple[str, ...]:
+    """What to search for: what the user said last, and the same behind what they said before.
+
+    A question that goes on from another one ("and how long does it take?") names its subject only there.
+    """
+    said = [text for item in items if item.get("role") == "user" and (text := text_of(item).strip())]
+    if not said:
+        return ()
+    return (said[-1],) if len(said) == 1 else (said[-1], f"{said[-2]}\n{said[-1]}")
+
+
+def text_of(item: Item) -> str:
+    """The texts of a message, one behind the other."""
+    content = item.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.get("text") or part.get("refusal") or "" for part in content)
+
+
+def _tokens(item: Item) -> int:
+    if item.get("type", "message") != "message":
+        return count_tokens(json.dumps(item, ensure_ascii=False)) + _AROUND
+    content = item["content"]
+    pictures = 0 if isinstance(content, str) else sum(part["type"] == "input_image" for part in content)
+    return count_tokens(text_of(item)) + pictures * _IMAGE + _AROUND

@@ -1,0 +1,229 @@
+"""Responses are kept: while they are made in the background, and once they are answered.
+
+Any process can follow and cancel what another one makes: they meet in the catalog, twice a second.
+"""
+
+import asyncio
+import json
+import logging
+import zlib
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kb.agent.asked import Run
+from kb.agent.core import Agent
+from kb.agent.writer import Event
+from kb.catalog.database import written
+from kb.catalog.responses import Responses, StoredResponse
+from kb.errors import InvalidInput, KbError
+
+log = logging.getLogger(__name__)
+
+# How often whoever makes a response in the background tells how far it is, and asks whether to stop.
+_PULSE_SECONDS = 0.5
+# After so long without that it is taken to be dead.
+_BELIEVED = timedelta(seconds=30)
+_FOLLOWED_SECONDS = 0.2
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+# Events are compressed in portions of so many: a long answer has thousands that hardly differ.
+_PORTION = 64
+
+
+class Keeping:
+    """Answers that are kept where their request says so. Belongs to one event loop."""
+
+    def __init__(self, agent: Agent, responses: Responses) -> None:
+        self._agent = agent
+        self._responses = responses
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """Stop what is made in the background; it is kept as failed, with what there was of it."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel("the server was stopped; ask again")
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def answer(self, run: Run) -> AsyncGenerator[Event, None]:
+        """`Agent.stream`; what its last event tells is kept before it is told."""
+        events = EventLog()
+        async with aclosing(self._agent.stream(run)) as stream:
+            async for event in stream:
+                if run.asked.store:
+                    events.add(event)
+                    if event["type"] in _ENDS:
+                        await asyncio.to_thread(self._keep, run, event["response"], events)
+                yield event
+
+    async def respond(self, run: Run) -> dict[str, Any]:
+        """The whole response at once."""
+        response: dict[str, Any] = {}
+        async with aclosing(self.answer(run)) as events:
+            async for event in events:
+                response = event.get("response", response)
+        return response
+
+    async def start(self, run: Run) -> dict[str, Any]:
+        """Begin a response in the background, and return it as it is now."""
+        begun = self._agent.begun(run)
+        await asyncio.to_thread(self._responses.create, _stored(run, begun, _soon()))
+        self._tasks[run.id] = asyncio.create_task(self._make(run, begun))
+        return begun
+
+    async def follow(
+        self, response_id: str, key_id: str | None, after: int = -1
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a response from behind a sequence number, to its end. Raises NotFound."""
+        while True:
+            known = await asyncio.to_thread(self._current, response_id, key_id)
+            for event in await asyncio.to_thread(self._responses.events, response_id, after):
+                after = event["sequence_number"]
+                yield event
+            if not known.running:
+                return
+            await asyncio.sleep(_FOLLOWED_SECONDS)
+
+    def show(self, response_id: str, key_id: str | None) -> dict[str, Any]:
+        """A response as it is now. Raises NotFound."""
+        return dict(self._current(response_id, key_id).body)
+
+    async def cancel(self, response_id: str, key_id: str | None) -> dict[str, Any]:
+        """Stop a response in the background, wherever it is made; what was written of it stays.
+
+        Raises NotFound, and InvalidInput for one that was not begun in the background.
+        """
+        known = await asyncio.to_thread(self._current, response_id, key_id)
+        if not known.body.get("background"):
+            raise InvalidInput(
+                "only what is answered in the background can be cancelled", param="response_id"
+            )
+        await asyncio.to_thread(self._responses.request_cancel, response_id)
+        if task := self._tasks.get(response_id):
+            task.cancel()
+        while known.running:
+            await asyncio.sleep(_FOLLOWED_SECONDS)
+            known = await asyncio.to_thread(self._current, response_id, key_id)
+        return dict(known.body)
+
+    def _current(self, response_id: str, key_id: str | None) -> StoredResponse:
+        self._responses.expire(written(datetime.now(UTC)))
+        return self._responses.get(response_id, key_id)
+
+    def _keep(self, run: Run, response: dict[str, Any], events: "EventLog") -> None:
+        self._responses.create(_stored(run, {**response, "status": "in_progress"}, _soon()))
+        self._responses.finish(run.id, response, events, _places(run))
+
+    async def _make(self, run: Run, begun: dict[str, Any]) -> None:
+        """Make a response to its end, however it ends."""
+        events = EventLog()
+        fresh: list[Event] = []
+        done: list[dict[str, Any]] = []
+        last: Event | None = None
+        making = asyncio.current_task()
+        assert making is not None
+        pulse = asyncio.create_task(self._pulse(run.id, fresh, making))
+        try:
+            async with aclosing(self._agent.stream(run)) as stream:
+                async for event in stream:
+                    events.add(event)
+                    fresh.append(event)
+                    if event["type"] == "response.output_item.done":
+                        done.append(event["item"])
+                    elif event["type"] in _ENDS:
+                        last = event
+        except asyncio.CancelledError as stopped:
+            ended = (
+                {"status": "failed", "error": _error("server_error", str(stopped))} if stopped.args else {}
+            )
+            last = self._ended(begun, done, events, {"status": "cancelled", **ended})
+        except KbError as error:
+            code = getattr(error, "code", None) or type(error).__name__
+            last = self._ended(begun, done, events, {"status": "failed", "error": _error(code, str(error))})
+        except Exception:
+            log.exception("response %s failed", run.id)
+            told = _error("server_error", "internal error; the server's log has it under the response's id")
+            last = self._ended(begun, done, events, {"status": "failed", "error": told})
+        finally:
+            pulse.cancel()
+            await asyncio.wait((pulse,))
+            self._tasks.pop(run.id, None)
+        assert last is not None
+        await asyncio.to_thread(self._responses.finish, run.id, last["response"], events, _places(run))
+
+    def _ended(
+        self, begun: dict[str, Any], done: list[dict[str, Any]], events: "EventLog", fields: dict[str, Any]
+    ) -> Event:
+        """The last event of a response that broke off. The API has none for one that was cancelled."""
+        response = {**begun, "output": done, **fields}
+        kind = "failed" if fields["status"] == "failed" else "incomplete"
+        event = {"type": f"response.{kind}", "sequence_number": events.count, "response": response}
+        events.add(event)
+        return event
+
+    async def _pulse(self, response_id: str, fresh: list[Event], making: "asyncio.Task[None]") -> None:
+        """Tell how far a response is, and stop it when somebody asks for that."""
+        while True:
+            await asyncio.sleep(_PULSE_SECONDS)
+            told, fresh[:] = list(fresh), []
+            await asyncio.to_thread(self._responses.append_events, response_id, told)
+            if await asyncio.to_thread(self._responses.touch, response_id, _soon()):
+                making.cancel()
+                return
+
+
+class EventLog:
+    """The events of one response, compressed: iterate over them again and again."""
+
+    def __init__(self) -> None:
+        self._portions: list[bytes] = []
+        self._newest: list[Event] = []
+        self.count = 0
+
+    def add(self, event: Event) -> None:
+        """The next one."""
+        self.count += 1
+        self._newest.append(event)
+        if len(self._newest) == _PORTION:
+            self._portions.append(zlib.compress("\n".join(map(_line, self._newest)).encode(), level=1))
+            self._newest = []
+
+    def __iter__(self) -> Iterator[Event]:
+        for portion in self._portions:
+            yield from map(json.loads, zlib.decompress(portion).decode().split("\n"))
+        yield from self._newest
+
+
+def _line(event: Event) -> str:
+    return json.dumps(event, separators=(",", ":"))
+
+
+def _stored(run: Run, body: dict[str, Any], expires_at: str) -> StoredResponse:
+    asked = run.asked
+    return StoredResponse(
+        id=run.id,
+        key_id=asked.caller.key_id,
+        previous_id=asked.previous_response_id,
+        created_at=written(datetime.fromtimestamp(run.created_at, UTC)),
+        body=body,
+        input=asked.items,
+        expires_at=expires_at,
+    )
+
+
+def _places(run: Run) -> list[tuple[str, int, int]]:
+    """What was packed, for the next turn to begin with."""
+    if run.grounded is None:
+        return []
+    packed = run.grounded.made.packed.passages
+    return [(one.place.version_id, one.place.start, one.place.end) for one in packed]
+
+
+def _soon() -> str:
+    return written(datetime.now(UTC) + _BELIEVED)
+
+
+def _error(code: str, message: str) -> dict[str, str]:
+    return {"code": code, "message": message}

@@ -1,0 +1,251 @@
+"""The parts of a model's answer become items and events of the Responses API.
+
+One response id, item ids that stay, and sequence numbers of our own, whoever answered. The order of events is
+that of https://platform.openai.com/docs/api-reference/responses-streaming.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kb.agent.asked import Grounded
+from kb.agent.cite import Citation, Citer
+from kb.catalog.database import new_id
+from kb.gateway.events import ArgumentsDelta, CallAdded, ItemPassed, Part, RefusalDelta, TextDelta
+
+Event = dict[str, Any]
+"""One event as it is sent: `type`, `sequence_number` and what that type has."""
+
+# For each kind of content: the field of its text, and the event that ends it.
+_TEXT = ("output_text", "text", "response.output_text")
+_REFUSAL = ("refusal", "refusal", "response.refusal")
+
+
+class Writer:
+    """Writes one response. citer: makes one for each text; None where nothing can be cited."""
+
+    def __init__(self, response: Mapping[str, Any], citer: Callable[[], Citer] | None) -> None:
+        self._response = dict(response)
+        self._citer = citer
+        self._sequence = 0
+        self._output: list[dict[str, Any]] = []
+        # Open items by the endpoint's counting, each with its place in the output.
+        self._open: dict[int, int] = {}
+        self._citers: dict[int, Citer] = {}
+        self.verified = 0
+        self.dropped = 0
+
+    @property
+    def output(self) -> Sequence[Mapping[str, Any]]:
+        """The items so far."""
+        return self._output
+
+    def response(self, **fields: Any) -> dict[str, Any]:
+        """The response with what was written so far; fields: what else to set."""
+        return {**self._response, "output": [dict(item) for item in self._output], **fields}
+
+    def began(self) -> Iterator[Event]:
+        """The first events of every response."""
+        for kind in ("created", "in_progress"):
+            yield self._event(f"response.{kind}", response=self.response(status="in_progress"))
+
+    def searched(self, grounded: Grounded, results: Sequence[Mapping[str, Any]] | None) -> Iterator[Event]:
+        """The search that was done before the model was called."""
+        item: dict[str, Any] = {
+            "id": new_id("fs"),
+            "type": "file_search_call",
+            "status": "in_progress",
+            "queries": list(grounded.queries),
+            "results": None,
+        }
+        at = self._add(item)
+        yield self._event("response.output_item.added", output_index=at, item=dict(item))
+        for kind in ("in_progress", "searching", "completed"):
+            yield self._event(f"response.file_search_call.{kind}", output_index=at, item_id=item["id"])
+        item |= {"status": "completed", "results": results}
+        yield self._event("response.output_item.done", output_index=at, item=dict(item))
+
+    def write(self, part: Part) -> Iterator[Event]:
+        """The events of one part."""
+        match part:
+            case TextDelta(index, text):
+                yield from self._write_text(index, text)
+            case RefusalDelta(index, text):
+                yield from self._release(index)
+                yield from self._delta(index, _REFUSAL, text)
+            case CallAdded(index, call_id, name):
+                yield from self._close_messages()
+                item = {
+                    "id": new_id("fc"),
+                    "type": "function_call",
+                    "status": "in_progress",
+                    "call_id": call_id,
+                    "name": name,
+                    "arguments": "",
+                }
+                at = self._open[index] = self._add(item)
+                yield self._event("response.output_item.added", output_index=at, item=dict(item))
+            case ArgumentsDelta(index, text):
+                at = self._open[index]
+                self._output[at]["arguments"] += text
+                yield self._event(
+                    "response.function_call_arguments.delta",
+                    output_index=at,
+                    item_id=self._output[at]["id"],
+                    delta=text,
+                )
+            case ItemPassed(_, passed):
+                # Its id is the endpoint's, which knows it again by that.
+                at = self._add(dict(passed))
+                for moment in ("added", "done"):
+                    yield self._event(f"response.output_item.{moment}", output_index=at, item=dict(passed))
+
+    def close(self, *, whole: bool) -> Iterator[Event]:
+        """What is still open ends. whole: whether the model came to its end."""
+        status = "completed" if whole else "incomplete"
+        yield from self._close_messages(status)
+        for index in list(self._open):
+            at = self._open.pop(index)
+            item = self._output[at]
+            item["status"] = status
+            if whole:
+                yield self._event(
+                    "response.function_call_arguments.done",
+                    output_index=at,
+                    item_id=item["id"],
+                    name=item["name"],
+                    arguments=item["arguments"],
+                )
+            yield self._event("response.output_item.done", output_index=at, item=dict(item))
+
+    def ended(self, response: Mapping[str, Any]) -> Event:
+        """The last event: completed, incomplete or failed, as the response's status says."""
+        return self._event(f"response.{response['status']}", response=dict(response))
+
+    def _write_text(self, index: int, text: str) -> Iterator[Event]:
+        if self._citer is None:
+            yield from self._delta(index, _TEXT, text)
+            return
+        if index not in self._citers:
+            self._citers[index] = self._citer()
+        yield from self._pieces(index, self._citers[index].feed(text))
+
+    def _pieces(self, index: int, pieces: Sequence[str | Citation]) -> Iterator[Event]:
+        for piece in pieces:
+            if isinstance(piece, str):
+                yield from self._delta(index, _TEXT, piece)
+                continue
+            at = self._open[index]
+            content = self._output[at]["content"]
+            annotation = _annotation(piece)
+            content[-1]["annotations"].append(annotation)
+            yield self._event(
+                "response.output_text.annotation.added",
+                output_index=at,
+                item_id=self._output[at]["id"],
+                content_index=len(content) - 1,
+                annotation_index=len(content[-1]["annotations"]) - 1,
+                annotation=annotation,
+            )
+
+    def _release(self, index: int) -> Iterator[Event]:
+        """What a text's citer holds back."""
+        if citer := self._citers.pop(index, None):
+            yield from self._pieces(index, citer.end())
+            self.verified += citer.verified
+            self.dropped += citer.dropped
+
+    def _delta(self, index: int, kind: tuple[str, str, str], text: str) -> Iterator[Event]:
+        if not text:
+            return
+        name, field, event = kind
+        if index not in self._open:
+            item: dict[str, Any] = {
+                "id": new_id("msg"),
+                "type": "message",
+                "status": "in_progress",
+                "role": "assistant",
+                "content": [],
+            }
+            self._open[index] = self._add(item)
+            yield self._event(
+                "response.output_item.added", output_index=self._open[index], item={**item, "content": []}
+            )
+        at = self._open[index]
+        item = self._output[at]
+        if not item["content"] or item["content"][-1]["type"] != name:
+            yield from self._close_content(at)
+            item["content"].append(_content(name))
+            yield self._event(
+                "response.content_part.added",
+                output_index=at,
+                item_id=item["id"],
+                content_index=len(item["content"]) - 1,
+                part=_content(name),
+            )
+        item["content"][-1][field] += text
+        more: dict[str, Any] = {"logprobs": []} if kind is _TEXT else {}
+        yield self._event(
+            f"{event}.delta",
+            output_index=at,
+            item_id=item["id"],
+            content_index=len(item["content"]) - 1,
+            delta=text,
+            **more,
+        )
+
+    def _close_messages(self, status: str = "completed") -> Iterator[Event]:
+        for index in list(self._citers):
+            yield from self._release(index)
+        for index, at in list(self._open.items()):
+            item = self._output[at]
+            if item["type"] != "message":
+                continue
+            yield from self._close_content(at)
+            item["status"] = status
+            del self._open[index]
+            yield self._event("response.output_item.done", output_index=at, item=dict(item))
+
+    def _close_content(self, at: int) -> Iterator[Event]:
+        item = self._output[at]
+        if not item["content"]:
+            return
+        part, place = item["content"][-1], len(item["content"]) - 1
+        _, field, event = _TEXT if part["type"] == "output_text" else _REFUSAL
+        where = {"output_index": at, "item_id": item["id"], "content_index": place}
+        more: dict[str, Any] = {"logprobs": []} if field == "text" else {}
+        yield self._event(f"{event}.done", **where, **{field: part[field]}, **more)
+        yield self._event("response.content_part.done", **where, part=dict(part))
+
+    def _add(self, item: dict[str, Any]) -> int:
+        self._output.append(item)
+        return len(self._output) - 1
+
+    def _event(self, kind: str, **fields: Any) -> Event:
+        event = {"type": kind, "sequence_number": self._sequence, **fields}
+        self._sequence += 1
+        return event
+
+
+def _content(name: str) -> dict[str, Any]:
+    if name == "refusal":
+        return {"type": "refusal", "refusal": ""}
+    return {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+
+
+def _annotation(citation: Citation) -> dict[str, Any]:
+    """A `file_citation` of the API, and beside what that has the exact place in the source."""
+    return {
+        "type": "file_citation",
+        "file_id": citation.content_id,
+        "filename": citation.uri,
+        "index": citation.index,
+        "end_index": citation.end_index,
+        "number": citation.number,
+        "title": citation.title,
+        "content_id": citation.content_id,
+        "content_version_id": citation.content_version_id,
+        "start": citation.start,
+        "end": citation.end,
+        "page": citation.page,
+        "quote": citation.quote,
+    }
