@@ -18,6 +18,7 @@ from api.auth import Gate, Keyring, Visitors, is_loopback
 from api.metrics import Metrics
 from api.process import end_with_parent, heeding_stops, share_arenas
 from api.routes import (
+    chat,
     contents,
     context,
     documents,
@@ -108,6 +109,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
         app.include_router(routes)
     for noun in (
         responses,
+        chat,
         tools,
         models,
         usage,

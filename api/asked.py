@@ -5,6 +5,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from api.chat_bodies import ChatChoice, ChatTool, NewChatCompletion, items_of, text_of
 from api.responses_bodies import (
     FileSearchTool,
     FunctionTool,
@@ -12,7 +13,6 @@ from api.responses_bodies import (
     Item,
     NewResponse,
     ResponseParameters,
-    Tools,
 )
 from kb.agent.asked import Asked, Grounding
 from kb.catalog.database import new_id
@@ -26,6 +26,7 @@ _KNOWLEDGE_BASE = "knowledge_base_id"
 _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "file_search_call": "fs"}
 # What goes on to the model as it is.
 _PASSED = ("parallel_tool_calls", "prompt_cache_key", "temperature", "top_p")
+_PASSED_BY_CHAT = ("frequency_penalty", "logit_bias", "presence_penalty", "seed", "stop")
 
 
 def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> Asked:
@@ -40,6 +41,7 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
     choice = body.tool_choice
     if functions and choice is not None and (shown := _shown(choice)) != {"type": "file_search"}:
         parameters["tool_choice"] = shown
+    searches = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     metadata = body.metadata or {}
     new = body if isinstance(body, NewResponse) else None
     return Asked(
@@ -51,7 +53,7 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
         max_output_tokens=body.max_output_tokens,
         service_tier=body.service_tier or "auto",
         caller=Caller(key_id, body.safety_identifier or body.user),
-        grounding=None if choice == "none" else grounding(body.tools or [], metadata),
+        grounding=None if choice == "none" else grounding(searches, metadata),
         previous_response_id=body.previous_response_id,
         metadata=metadata,
         truncate=body.truncation == "auto",
@@ -62,9 +64,45 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
     )
 
 
-def grounding(tools: Tools, metadata: Mapping[str, str]) -> Grounding | None:
+def asked_of_chat(service: Service, body: NewChatCompletion, key_id: str | None) -> Asked:
+    """The same for chat completions, which are not kept."""
+    functions = tuple(
+        {"type": "function", **tool.function.model_dump()}
+        for tool in body.tools or ()
+        if isinstance(tool, ChatTool)
+    )
+    parameters = further_parameters(service, body.model, body.model_extra or {})
+    for name in (*_PASSED, *_PASSED_BY_CHAT):
+        if (value := getattr(body, name)) is not None:
+            parameters[name] = value
+    if body.reasoning_effort:
+        parameters["reasoning"] = {"effort": body.reasoning_effort}
+    if text := text_of(body):
+        parameters["text"] = text
+    choice = body.tool_choice
+    if functions and choice is not None:
+        if isinstance(choice, ChatChoice):
+            parameters["tool_choice"] = {"type": "function", "name": choice.function.name}
+        else:
+            parameters["tool_choice"] = choice
+    searches = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
+    metadata = body.metadata or {}
+    return Asked(
+        model=body.model,
+        items=tuple(items_of(body.messages)),
+        functions=functions,
+        parameters=parameters,
+        max_output_tokens=body.max_completion_tokens or body.max_tokens,
+        service_tier=body.service_tier or "auto",
+        caller=Caller(key_id, body.safety_identifier or body.user),
+        grounding=None if choice == "none" else grounding(searches, metadata),
+        metadata=metadata,
+        store=False,
+    )
+
+
+def grounding(searches: Sequence[FileSearchTool], metadata: Mapping[str, str]) -> Grounding | None:
     """What the answer is to rest on: the knowledge bases of a file_search, and the one in the metadata."""
-    searches = [tool for tool in tools if isinstance(tool, FileSearchTool)]
     if len(searches) > 1:
         raise InvalidInput("one file_search searches several vector stores together; send one", param="tools")
     named = [

@@ -94,12 +94,15 @@ class ApiError(Exception):
 
 def answer(error: ApiError) -> Response:
     """The response that an error becomes."""
-    kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
-    body = {"message": str(error), "type": kind, "param": error.param, "code": error.code}
     # Escaped to ASCII: a message may quote what was sent, and that may be no text at all.
-    return Response(
-        json.dumps({"error": body}), error.status, headers=error.headers, media_type="application/json"
-    )
+    body = json.dumps(error_body(error))
+    return Response(body, error.status, headers=error.headers, media_type="application/json")
+
+
+def error_body(error: ApiError) -> dict[str, dict[str, str | None]]:
+    """The body of that response."""
+    kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    return {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}
 
 
 def invalid(error: ValidationError) -> ApiError:

@@ -11,6 +11,8 @@ from pydantic.json_schema import models_json_schema
 
 from api import (
     answers,
+    chat_bodies,
+    chat_shapes,
     openai_bodies,
     openai_shapes,
     responses_bodies,
@@ -121,10 +123,12 @@ def document(app: FastAPI, more: Mapping[str, Any]) -> dict[str, Any]:
             routes=app.routes,
             tags=app.openapi_tags,
         )
-        sent = [(model, "validation") for model in _models(schemas, openai_bodies, responses_bodies)]
+        sent = [
+            (model, "validation") for model in _models(schemas, openai_bodies, responses_bodies, chat_bodies)
+        ]
         given = [
             (model, "serialization")
-            for model in _models(answers, openai_shapes, responses_shapes, usage_shapes)
+            for model in _models(answers, openai_shapes, responses_shapes, chat_shapes, usage_shapes)
         ]
         _, definitions = models_json_schema([*sent, *given], ref_template=_REF)  # type: ignore[list-item]
         for operation in (one for path in made["paths"].values() for one in path.values()):

@@ -25,7 +25,7 @@ ResponseId = Annotated[
     str, Field(min_length=1, max_length=64, examples=["resp_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
 ]
 _Id = Annotated[str, Field(max_length=128)]
-_ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class Told(Sent):
@@ -73,7 +73,7 @@ class InputCall(Told):
 
     type: Literal["function_call"]
     call_id: _Id
-    name: _ToolName
+    name: ToolName
     arguments: str
     id: _Id | None = None
 
@@ -109,7 +109,7 @@ class FunctionTool(Sent):
     example: ClassVar[dict[str, Any]] = {"type": "function", "name": "stop", "parameters": {"type": "object"}}
 
     type: Literal["function"]
-    name: _ToolName
+    name: ToolName
     description: str | None = None
     parameters: dict[str, JsonValue] | None = None
     strict: bool | None = None
@@ -140,7 +140,7 @@ class FunctionChoice(Sent):
     example: ClassVar[dict[str, Any]] = {"type": "function", "name": "stop"}
 
     type: Literal["function"]
-    name: _ToolName
+    name: ToolName
 
 
 class SearchChoice(Sent):
@@ -158,7 +158,7 @@ class TextForm(Sent):
     model_config = ConfigDict(populate_by_name=True)
 
     type: Literal["text", "json_object", "json_schema"]
-    name: _ToolName | None = None
+    name: ToolName | None = None
     description: str | None = None
     schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
     strict: bool | None = None

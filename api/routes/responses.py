@@ -1,6 +1,7 @@
 """Responses of language models, as the `openai` SDK speaks to them."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Annotated
 
 from anyio import to_thread
@@ -16,7 +17,7 @@ from api.openapi import described
 from api.responses_bodies import NewResponse, ResponseId, ResponseParameters, TokenCount
 from api.routes.files import After, Order
 from api.unanswered import unanswered
-from kb.agent.asked import Run
+from kb.agent.asked import Asked, Run
 from kb.agent.writer import Event
 from kb.catalog.paging import Listed
 from kb.errors import InvalidInput, NoEndpoint
@@ -39,15 +40,15 @@ async def create_response(request: Request) -> Response:
     sent = await body(request, NewResponse, limit=MAX_BODY)
     if sent.background and sent.store is False:
         raise InvalidInput("what is answered in the background has to be stored", param="store")
-    keeping, run = keeping_of(request), await prepared(request, sent)
+    keeping, run = keeping_of(request), await _prepared(request, sent)
     try:
         if sent.background:
-            begun = await keeping.start(run)
+            started = await keeping.start(run)
             if sent.stream:
-                return await streamed(request, keeping.follow(run.id, run.asked.caller.key_id))
-            return respond(begun)
+                return await _streamed(request, keeping.follow(run.id, run.asked.caller.key_id))
+            return respond(started)
         if sent.stream:
-            return await streamed(request, keeping.answer(run))
+            return await _streamed(request, keeping.answer(run))
         return respond(await unless_left(request.receive, keeping.respond(run)))
     except NoEndpoint as error:
         return unanswered(error, run)
@@ -58,7 +59,7 @@ async def create_response(request: Request) -> Response:
 )
 async def count_input_tokens(request: Request) -> Response:
     """The tokens of a request, without asking the model."""
-    run = await prepared(request, await body(request, TokenCount, limit=MAX_BODY))
+    run = await _prepared(request, await body(request, TokenCount, limit=MAX_BODY))
     return respond({"object": "response.input_tokens", "input_tokens": run.call.input_tokens})
 
 
@@ -75,7 +76,7 @@ async def show_response(
     keeping, key = keeping_of(request), caller_key(request)
     if stream:
         after = -1 if starting_after is None else starting_after
-        return await streamed(request, keeping.follow(response_id, key, after))
+        return await _streamed(request, keeping.follow(response_id, key, after))
     return respond(await to_thread.run_sync(keeping.show, response_id, key))
 
 
@@ -111,29 +112,44 @@ def list_input_items(
     return respond(page(shown, shown.items))
 
 
-async def prepared(request: Request, sent: ResponseParameters) -> Run:
+async def prepared(request: Request, asked: Callable[[], Asked], *, searches: bool) -> Run:
     """The run of a request; where it has to search it stands in the line of those who do."""
-    agent, service, key = agent_of(request), service_of(request), caller_key(request)
+    agent = agent_of(request)
 
     def prepare() -> Run:
-        return agent.prepare(asked_of(service, sent, key))
+        return agent.prepare(asked())
 
-    if sent.tools or sent.metadata:
+    if searches:
         return await search_thread(request, prepare)
     return await to_thread.run_sync(prepare)
 
 
-async def streamed(request: Request, events: AsyncGenerator[Event, None]) -> Response:
-    """A stream whose first event is there, so that what goes wrong before is an error and no stream."""
+async def begun(request: Request, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """The same events, of which the first is there: what goes wrong before is an error and no stream."""
     first = await unless_left(request.receive, anext(events, None))
 
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        try:
+    async def all_of_them() -> AsyncGenerator[Event, None]:
+        async with aclosing(events):
             if first is not None:
-                yield event(first["type"], first)
+                yield first
             async for one in events:
+                yield one
+
+    return all_of_them()
+
+
+async def _prepared(request: Request, sent: ResponseParameters) -> Run:
+    service, key = service_of(request), caller_key(request)
+    searches = bool(sent.tools or sent.metadata)
+    return await prepared(request, lambda: asked_of(service, sent, key), searches=searches)
+
+
+async def _streamed(request: Request, events: AsyncGenerator[Event, None]) -> Response:
+    ready = await begun(request, events)
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        async with aclosing(ready):
+            async for one in ready:
                 yield event(one["type"], one)
-        finally:
-            await events.aclose()
 
     return EventStream(pieces())

@@ -21,7 +21,9 @@ def test_what_is_spoken_for_is_not_for_passages() -> None:
     full = window_of(
         MINI,
         instructions="Be brief.",
-        history=tokens_of([{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "Hi"}]),
+        history=tokens_of(
+            [{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "Hi"}]
+        ),
         tools=tools,
         max_output_tokens=1000,
     )
