@@ -1,6 +1,7 @@
 """Where in a passage a quote stands; and, where none was given, which of its sentences says what is cited."""
 
 import re
+import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,9 @@ _LONGEST_SENTENCE = 500
 
 # One character each, so that offsets stay.
 _MARKS, _DASHES = '"“”„‟«»‹›‘’‚‛`´″′＂＇', "‐‑‒–—―−﹣－"
-# A model sees a hidden character as `kb.content.fence` writes it, and may leave it out.
-_UNSEEN = re.compile(rf"{HIDDEN.pattern}|\\u\{{(?P<shown>[0-9A-F]{{4,6}})\}}")
+# A model sees a hidden character as `kb.content.fence` writes it, and may leave it out, as it does what makes
+# words bold or code in Markdown.
+_UNSEEN = re.compile(rf"{HIDDEN.pattern}|\\u\{{(?P<shown>[0-9A-F]{{4,6}})\}}|(?P<emphasis>[*`]+)")
 # What a model adds at the ends of a quote.
 _EDGES = " .,;:…"
 
@@ -37,8 +39,8 @@ _PAIR_GAIN = 1.5
 def quoted_span(quote: str, text: str, passage: Span, found: Sequence[Span] = ()) -> Span | None:
     """Where a quote stands in a passage of a text; first in what was found of it. None where it does not.
 
-    Blanks, kinds of quotation marks and dashes, hidden characters, and the punctuation that it ends with may
-    differ; no letter and no digit may, nor where a word or a number begins and ends.
+    Blanks, kinds of quotation marks and dashes, hidden characters, emphasis, and the punctuation that it ends
+    with may differ; no letter and no digit may, nor where a word or a number begins and ends.
     """
     seen = _Seen(quote, 0, len(quote)).text
     forms = dict.fromkeys(r"\s+".join(map(re.escape, one.split())) for one in (seen, seen.strip(_EDGES)))
@@ -83,14 +85,25 @@ def _alike(text: str) -> str:
 
 
 def _gaps(text: str, start: int, end: int) -> Iterator[Span]:
-    """What stands between hidden characters."""
+    """What stands between characters that do not count."""
     for unseen in _UNSEEN.finditer(text, start, end):
-        shown = unseen["shown"]
-        if shown and not (int(shown, 16) <= 0x10FFFF and HIDDEN.fullmatch(chr(int(shown, 16)))):
+        if _counts(unseen):
             continue
         yield start, unseen.start()
         start = unseen.end()
     yield start, end
+
+
+def _counts(unseen: re.Match[str]) -> bool:
+    """Whether it is no hidden character and no emphasis, but a sign between two words or within one."""
+    if unseen["shown"]:
+        number = int(unseen["shown"], 16)
+        return number > sys.maxunicode or not HIDDEN.fullmatch(chr(number))
+    if unseen["emphasis"]:
+        text, first, last = unseen.string, unseen.start(), unseen.end()
+        before, after = text[max(0, first - 1) : first], text[last : last + 1]
+        return (before.isalnum() and after.isalnum()) or not (before.strip() or after.strip())
+    return False
 
 
 def _whole(text: str, start: int, end: int) -> bool:

@@ -1,8 +1,11 @@
 """Citations: every one holds, the rest is dropped, and the client sees numbers only."""
 
+import random
+import re
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -114,6 +117,23 @@ def test_quotes(quote: str, stands: str | None) -> None:
     """Letters, digits, and where words and numbers begin and end, must be the same; the rest may differ."""
     span = quoted_span(quote, PUMP, (0, len(PUMP)))
     assert (span and PUMP[slice(*span)]) == stands
+
+
+@pytest.mark.parametrize(
+    ("quote", "stands"),
+    [
+        ("It stops at once, as `halt` says", "It **stops** at *once*, as `halt` says"),
+        ("It stops at once, as halt says.", "It **stops** at *once*, as `halt` says"),
+        ("a * b is 2**3", "a * b is 2**3"),
+        ("a b", None),
+        ("23", None),
+    ],
+)
+def test_emphasis_does_not_count(quote: str, stands: str | None) -> None:
+    """What makes words bold, slanted or code in Markdown; signs between two things do."""
+    text = "It **stops** at *once*, as `halt` says: a * b is 2**3"
+    span = quoted_span(quote, text, (0, len(text)))
+    assert (span and text[slice(*span)]) == stands
 
 
 def test_scripts_without_blanks_are_quoted_anywhere() -> None:
@@ -262,6 +282,28 @@ def test_what_is_cut_from_a_passage_is_found_in_it(junk: str) -> None:
     span = quoted_span(visible(text[start : start + 14]), text, (0, len(text)))
     assert span is not None
     assert text[slice(*span)] in text[start : start + 14]
+
+
+def test_quotes_of_real_articles(shared_data: Path) -> None:
+    """As a model may write them they are found, and with one word of another place they are not."""
+    chance = random.Random(7)
+    articles = sorted((shared_data / "squad-articles").rglob("*.txt"))
+    texts = [path.read_text(encoding="utf-8") for path in chance.sample(articles, 20)]
+    typed = str.maketrans("“”’–—", '""\'--')
+    for text in texts:
+        words = [found.span() for found in re.finditer(r"\S+", text)]
+        for _ in range(20):
+            first = chance.randrange(len(words) - 20)
+            start, end = words[first][0], words[first + chance.randint(3, 19)][1]
+            quote = " ".join(text[start:end].split()).translate(typed)
+            span = quoted_span(quote, text, (0, len(text)), [(start, end)])
+            assert span == (start, end), quote
+            found = quoted_span(quote, text, (0, len(text)))
+            assert found is not None
+            assert text[slice(*found)].split() == text[start:end].split()
+            part = quote.split()
+            part[chance.randrange(1, len(part) - 1)] = "Zanzibar"
+            assert quoted_span(" ".join(part), text, (0, len(text))) is None
 
 
 def test_words_that_tell() -> None:
