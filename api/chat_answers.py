@@ -21,6 +21,7 @@ class Completion:
         self._include_usage = include_usage
         # Function calls by the id of their item, in the order they began.
         self._calls: list[str] = []
+        self._cited = 0
 
     async def chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
         """The events as chunks of a stream."""
@@ -80,7 +81,10 @@ class Completion:
             case "response.refusal.delta":
                 return [self._delta({"refusal": event["delta"]})]
             case "response.output_text.annotation.added":
-                return [self._delta({"annotations": [_citation(event["annotation"], 0)]})]
+                # As with all lists that come in pieces, the SDK puts them together by their index.
+                self._cited += 1
+                cited = {"index": self._cited - 1, **_citation(event["annotation"], 0)}
+                return [self._delta({"annotations": [cited]})]
             case "response.output_item.added" if event["item"]["type"] == "function_call":
                 item = event["item"]
                 self._calls.append(item["id"])

@@ -67,7 +67,7 @@ class Agent:
         packed = grounded.made.packed.tokens if grounded else 0
         call = ModelCall(
             model=model,
-            items=[ground.message(grounded), *items] if grounded else items,
+            items=_with_passages(items, grounded),
             input_tokens=window.instructions + window.tools + window.history + packed,
             max_output_tokens=window.output,
             instructions=instructions,
@@ -178,6 +178,15 @@ class Agent:
             return page.number if page else None
 
         return lambda: Citer(sources, lambda version_id: contents.open(version_id).text, page_at)
+
+
+def _with_passages(items: list[Item], grounded: Grounded | None) -> list[Item]:
+    """The passages go behind what the conversation begins with as instructions: many models want those first."""
+    if grounded is None:
+        return items
+    roles = [item.get("role") for item in items]
+    at = next((at for at, role in enumerate(roles) if role not in ("system", "developer")), len(items))
+    return [*items[:at], ground.message(grounded), *items[at:]]
 
 
 def _instructions(asked: Asked) -> str | None:

@@ -76,7 +76,12 @@ def messages_of(items: Sequence[Item], instructions: str | None) -> list[dict[st
             case "message":
                 # Templates of open models know no developer.
                 role = "system" if item["role"] == "developer" else item["role"]
-                messages.append({"role": role, "content": _content(item["content"], role)})
+                content = _content(item["content"], role)
+                if role == "system" and messages and messages[-1]["role"] == role:
+                    # Many of them want one, and that first.
+                    messages[-1]["content"] += f"\n\n{content}"
+                else:
+                    messages.append({"role": role, "content": content})
             case "function_call":
                 call = {
                     "id": item["call_id"],
@@ -184,7 +189,7 @@ def _content(content: str | Sequence[Mapping[str, Any]], role: str) -> Any:
     if isinstance(content, str):
         return content
     texts = [part for part in content if part["type"] != "input_image"]
-    if role == "assistant" or len(texts) == len(content) == 1:
+    if role in ("assistant", "system") or len(texts) == len(content) == 1:
         return "".join(part.get("text") or part.get("refusal") or "" for part in content)
     return [_part(part) for part in content]
 
