@@ -104,12 +104,18 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
         redoc_url=None,
     )
     # Routes are tried in this order: the one that is asked most comes first.
-    first = (search.routes, vector_stores.searches, tools.calls, context.routes)
+    first = (
+        search.routes,
+        vector_stores.searches,
+        tools.calls,
+        responses.creation,
+        chat.routes,
+        context.routes,
+    )
     for routes in (*first, knowledge_bases.routes, documents.routes, contents.routes):
         app.include_router(routes)
     for noun in (
         responses,
-        chat,
         tools,
         models,
         usage,

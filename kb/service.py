@@ -387,6 +387,7 @@ class Service:
             self._indexes.follow(kb.id).columns.follow()
         if self.settings.reranker:
             self.reranker()
+        self.gateway.warm()
 
     def embedder(self, model: str) -> Embedder:
         """A model by name or path, loaded once; exported first if this data folder never used it."""

@@ -7,14 +7,14 @@ from api.answers import respond
 from api.asked import asked_of_chat
 from api.chat_answers import Completion
 from api.chat_bodies import NewChatCompletion
-from api.deps import body, caller_key, keeping_of, service_of
+from api.deps import Direct, body, caller_key, keeping_of, service_of
 from api.event_stream import EventStream, unless_left
 from api.openapi import described
 from api.routes.responses import CALL_ERRORS, MAX_BODY, begun, prepared
 from api.unanswered import unanswered
 from kb.errors import NoEndpoint
 
-routes = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])
+routes = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"], route_class=Direct)
 
 
 @routes.post("", **described(shapes.ChatCompletion, takes=NewChatCompletion, errors=CALL_ERRORS))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api import responses_shapes as shapes
 from api.answers import respond
 from api.asked import asked_of
-from api.deps import Opened, agent_of, body, caller_key, keeping_of, search_thread, service_of
+from api.deps import Direct, Opened, agent_of, body, caller_key, keeping_of, search_thread, service_of
 from api.event_stream import EventStream, event, unless_left
 from api.openai_answers import page
 from api.openapi import described
@@ -23,6 +23,7 @@ from kb.catalog.paging import Listed
 from kb.errors import InvalidInput, NoEndpoint
 
 routes = APIRouter(prefix="/v1/responses", tags=["responses"])
+creation = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=Direct)
 
 MAX_BODY = 20_000_000
 """Bytes of a request: a million tokens of history, with the marks around them."""
@@ -31,7 +32,7 @@ CALL_ERRORS = (400, 402, 403, 404, 422, 502, 503, 504)
 """Statuses that a request to a language model may end in."""
 
 
-@routes.post("", **described(shapes.ModelResponse, takes=NewResponse, errors=CALL_ERRORS))
+@creation.post("", **described(shapes.ModelResponse, takes=NewResponse, errors=CALL_ERRORS))
 async def create_response(request: Request) -> Response:
     """An answer of a language model, which rests on knowledge bases where some are named.
 

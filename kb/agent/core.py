@@ -181,7 +181,7 @@ class Agent:
 
 
 def _with_passages(items: list[Item], grounded: Grounded | None) -> list[Item]:
-    """The passages go behind what the conversation begins with as instructions: many models want those first."""
+    """The passages go behind the instructions that a conversation begins with: models want those first."""
     if grounded is None:
         return items
     roles = [item.get("role") for item in items]

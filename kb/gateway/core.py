@@ -24,6 +24,7 @@ from kb.gateway.reading import parts_of
 from kb.gateway.transport import Transport, chunks_of
 from kb.metering.ledger import Ledger
 from kb.models.registry import Tier
+from kb.tokens import count_tokens
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,13 @@ class Gateway:
         self._ledger = ledger
         self._secret = secret
         self._transport = Transport()
+
+    def warm(self) -> None:
+        """Load what the first call needs, which takes a second, where there are endpoints to call."""
+        if self.endpoints.all:
+            import openai.types
+
+            count_tokens(openai.__version__)
 
     async def close(self) -> None:
         """Close the connections that are kept open."""
