@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
+from kb.catalog.credits import Credits
 from kb.catalog.database import Database
 from kb.catalog.keys import Limits, limits_in
 from kb.catalog.paging import Listed, Page, listed, paged
@@ -26,7 +27,23 @@ PREFIX = "call_"
 
 _NOTHING = Decimal()
 
+# Built once: others wait while a statement is run.
+_OPEN = insert(calls)
+_CLOSE = update(calls).where(calls.c.id == bindparam("call_id"))
 _ONE = select(calls).where(calls.c.id == bindparam("id"))
+# Where several may write at once, those of one key wait there for each other.
+_KEY = select(keys).where(keys.c.id == bindparam("id")).with_for_update()
+_DAYS = select(spending).where(spending.c.key_id == bindparam("id"), spending.c.day >= bindparam("since"))
+_SPEND = (
+    update(spending)
+    .where(spending.c.key_id == bindparam("more_key_id"), spending.c.day == bindparam("more_day"))
+    .values(
+        {
+            name: spending.c[name] + bindparam(f"more_{name}", type_=Credits)
+            for name in ("credits", "reserved")
+        }
+    )
+)
 _EXPIRED = (
     select(calls.c.id)
     .where(calls.c.status == "open", calls.c.expires_at <= bindparam("at"))
@@ -102,7 +119,7 @@ class Calls:
                 account = _account(connection, call.key_id, call.started_at)
                 admit(account)
                 _spend(connection, call.key_id, call.started_at, reserved=call.reserved)
-            connection.execute(insert(calls).values(_values(call)))
+            connection.execute(_OPEN, _values(call))
         return account
 
     def settle(self, call: Call) -> Call:
@@ -160,7 +177,7 @@ def _abandon(connection: Connection, at: str) -> None:
 
 
 def _close(connection: Connection, known: Call, call: Call) -> None:
-    connection.execute(update(calls).where(calls.c.id == call.id).values(_values(call)))
+    connection.execute(_CLOSE, {**_values(call), "call_id": call.id})
     if known.key_id is not None:
         was_open = known.status == "open"
         credits = call.credits - (_NOTHING if was_open else known.credits)
@@ -169,14 +186,12 @@ def _close(connection: Connection, known: Call, call: Call) -> None:
 
 
 def _account(connection: Connection, key_id: str, at: str) -> Account:
-    # Where several may write at once, those of one key wait here for each other.
-    row = connection.execute(select(keys).where(keys.c.id == key_id).with_for_update()).one_or_none()
+    row = connection.execute(_KEY, {"id": key_id}).one_or_none()
     if row is None:
         raise NotAllowed("this key was revoked")
     limits = limits_in(row)
     since = limits.since(at[:10])
-    query = select(spending).where(spending.c.key_id == key_id, spending.c.day >= since)
-    days = connection.execute(query).all()
+    days = connection.execute(_DAYS, {"id": key_id, "since": since}).all()
     spent = sum((day.credits for day in days), _NOTHING)
     return Account(limits, since, spent, sum((day.reserved for day in days), _NOTHING))
 
@@ -190,11 +205,9 @@ def _spend(
     reserved: Decimal = _NOTHING,
 ) -> None:
     """Add to what a key has spent and reserved on the day on which a call began."""
-    mine = (spending.c.key_id == key_id, spending.c.day == began_at[:10])
-    more = {"credits": spending.c.credits + credits, "reserved": spending.c.reserved + reserved}
-    if not connection.execute(update(spending).where(*mine).values(more)).rowcount:
-        first = {"key_id": key_id, "day": began_at[:10], "credits": credits, "reserved": reserved}
-        connection.execute(insert(spending).values(first))
+    more = {"key_id": key_id, "day": began_at[:10], "credits": credits, "reserved": reserved}
+    if not connection.execute(_SPEND, {f"more_{name}": value for name, value in more.items()}).rowcount:
+        connection.execute(insert(spending), more)
 
 
 def _read(connection: Connection, call_id: str) -> Call:

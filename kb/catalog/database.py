@@ -2,9 +2,10 @@
 
 import importlib
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ class Database:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
             event.listen(self.engine, "handle_error", _leave_readonly)
+        # SQLite has its writers sleep and try again, longer each time: of many threads some would starve.
+        self._turn: AbstractContextManager[object] = threading.Lock() if self._sqlite else nullcontext()
         self._commits = Commits(self.engine)
         self._migrate()
 
@@ -85,7 +88,7 @@ class Database:
 
         Raises StorageFull when the disk has no room, StorageFailed when it refuses.
         """
-        with storage(), self.engine.connect() as connection:
+        with storage(), self._turn, self.engine.connect() as connection:
             connection = connection.execution_options(write=True)
             with connection.begin():
                 yield connection

@@ -3,11 +3,13 @@
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
 import kb.catalog
 from kb.catalog import Catalog, schema
@@ -152,3 +154,23 @@ def test_deleted_text_leaves_no_trace_in_the_file(shelf: Any, tmp_path: Path) ->
     for path in tmp_path.glob("catalog.db*"):
         assert b"unmistakablesecret" not in path.read_bytes()
     assert b"ordinary" in (tmp_path / "catalog.db").read_bytes()
+
+
+def test_writers_of_a_process_stand_in_line(url: str) -> None:
+    """None finds the database taken by another, which SQLite would have it try again later and later."""
+    database = Database(url)
+    database.engine.dispose()
+    event.listen(database.engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=0"))
+    together = Barrier(8)
+
+    def write(_: int) -> None:
+        together.wait()
+        for _ in range(20):
+            with database.write() as connection:
+                database.next_numbers(connection, "chunk", 1)
+
+    with ThreadPoolExecutor(8) as at_once:
+        list(at_once.map(write, range(8)))
+    with database.write() as connection:
+        assert database.next_numbers(connection, "chunk", 1) == 161
+    database.close()
