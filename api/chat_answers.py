@@ -115,8 +115,7 @@ def usage_of(response: Mapping[str, Any]) -> dict[str, Any]:
         "completion_tokens": usage["output_tokens"],
         "completion_tokens_details": usage["output_tokens_details"],
         "total_tokens": usage["total_tokens"],
-        "credits": usage["credits"],
-        "estimated": usage["estimated"],
+        **{field: usage[field] for field in ("credits", "estimated", "beyond_soft_budget")},
     }
 
 

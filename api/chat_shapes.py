@@ -19,8 +19,9 @@ _USAGE = {
     "completion_tokens": 7,
     "completion_tokens_details": {"reasoning_tokens": 0},
     "total_tokens": 419,
-    "credits": "2.34080",
+    "credits": "2.3408",
     "estimated": False,
+    "beyond_soft_budget": False,
 }
 
 

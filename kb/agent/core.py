@@ -7,7 +7,6 @@ the model and writes the answer's items and events.
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from decimal import Decimal
 from functools import partial
 from typing import Any, cast
 
@@ -21,7 +20,7 @@ from kb.context.receipt import receipt_of
 from kb.context.window import window_of
 from kb.errors import InvalidInput, KbError
 from kb.gateway.events import Ended, Item, ModelCall
-from kb.metering.rates import Usage, credits_of, tier_of
+from kb.metering.rates import Usage, credits_of, plain, tier_of
 from kb.models.registry import Tier
 from kb.search.similarity import similarity
 from kb.service import Service
@@ -45,7 +44,9 @@ class Agent:
         model = service.language_models.get(asked.model)
         tier = self._tier(asked)
         ledger, key_id = service.ledger, asked.caller.key_id
-        ledger.check(key_id, model.id, tier, Decimal(0))
+        # Whoever cannot pay for the answer is told so before anything is searched.
+        most = min(asked.max_output_tokens or model.max_output_tokens, model.max_output_tokens)
+        ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(0, most)))
         if asked.functions and not model.tools:
             raise InvalidInput(f"{model.id} takes no tools", param="tools")
         said, before = self._before(asked)
@@ -228,8 +229,9 @@ def _finished(run: Run, writer: Writer, ended: Ended) -> dict[str, Any]:
             "output_tokens": usage.output,
             "output_tokens_details": {"reasoning_tokens": usage.reasoning},
             "total_tokens": usage.input + usage.output,
-            "credits": str(ended.credits),
+            "credits": plain(ended.credits),
             "estimated": usage.estimated,
+            "beyond_soft_budget": ended.soft_passed,
         },
     }
     if ended.status == "incomplete":

@@ -7,6 +7,7 @@ from typing import Any
 from kb.context.core import PackedContext
 from kb.context.pack import Place
 from kb.context.window import Window, quotes
+from kb.metering.rates import plain
 from kb.models.registry import Model
 
 
@@ -26,7 +27,9 @@ def receipt_of(model: Model, window: Window, made: PackedContext) -> dict[str, A
             for place in packed.left_out
         ],
         "model": model.id,
-        "credits": {tier: {"input": str(one.input), "most": str(one.most)} for tier, one in found.items()},
+        "credits": {
+            tier: {"input": plain(one.input), "most": plain(one.most)} for tier, one in found.items()
+        },
     }
 
 

@@ -93,7 +93,8 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The call is over and paid. endpoint: who answered; tier: the one answered."""
+    """The call is over and paid. tier: the one that answered. soft_passed: whether its key is now beyond its
+    soft budget."""
 
     status: Literal["completed", "incomplete", "failed"]
     reason: str | None
@@ -101,6 +102,7 @@ class Ended:
     tier: Tier
     credits: Decimal
     endpoint: str
+    soft_passed: bool = False
 
 
 Part = TextDelta | RefusalDelta | CallAdded | ArgumentsDelta | ItemPassed

@@ -29,6 +29,7 @@ class Meter:
         self._endpoint = endpoint
         self._seconds = seconds
         self._call_id: str | None = None
+        self._soft_passed = False
         self._was_sent = False
         self._written: list[str] = []
         self._settled = False
@@ -48,7 +49,8 @@ class Meter:
         )
 
         def reserve() -> None:
-            self._call_id = self._ledger.reserve(intent).call_id
+            reserved = self._ledger.reserve(intent)
+            self._call_id, self._soft_passed = reserved.call_id, reserved.soft_passed
 
         try:
             await _to_the_end(reserve)
@@ -84,7 +86,7 @@ class Meter:
         usage = last.usage or self._estimated()
         tier = _tier(last.tier) or self._call.tier
         credits = await self._settle(last.status, usage, tier, last.reason)
-        return Ended(last.status, last.reason, usage, tier, credits, self._endpoint)
+        return Ended(last.status, last.reason, usage, tier, credits, self._endpoint, self._soft_passed)
 
     def _estimated(self) -> Usage:
         if not self._was_sent:
