@@ -128,7 +128,9 @@ class FileSearchTool(Sent):
         None, description="Hits to begin with; as many as fit."
     )
     max_context_tokens: Annotated[int, Field(ge=LEAST_BUDGET, le=2**31, strict=True), WHOLE] | None = Field(
-        None, description="Of passages; 16,000 if left out, and never more than the model's window leaves."
+        None,
+        description="Of passages for this question; 16,000 if left out. Those of earlier turns come on top, "
+        "as long as the model's window has room.",
     )
     filters: Filters | None = Field(None, description="As in a search.")
     ranking_options: RankingOptions | None = None

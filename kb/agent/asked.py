@@ -16,8 +16,8 @@ from kb.types import Filter
 class Grounding:
     """Knowledge bases that an answer is to rest on.
 
-    top_k: hits to begin with; None for as many as fit. max_tokens: of the context, of which the window may
-    leave less. least_similarity: as in a search.
+    top_k: hits to begin with; None for as many as fit. max_tokens: of passages for this question; those of
+    the turns before come on top, and the window may leave less. least_similarity: as in a search.
     """
 
     knowledge_bases: tuple[str, ...]

@@ -13,6 +13,7 @@ from typing import Any, cast
 from kb.agent import ground, history
 from kb.agent.asked import Asked, Grounded, Run
 from kb.agent.cite import Citer
+from kb.agent.ground import Before
 from kb.agent.writer import Event, Writer
 from kb.catalog.database import new_id
 from kb.context.pack import LEAST_BUDGET, Place
@@ -152,15 +153,16 @@ class Agent:
         allowed = self._service.ledger.spent(asked.caller.key_id).limits.tiers
         return cast(Tier, next(iter(allowed))) if allowed and "standard" not in allowed else "standard"
 
-    def _before(self, asked: Asked) -> tuple[list[Item], list[Place]]:
+    def _before(self, asked: Asked) -> tuple[list[Item], Before]:
         """What was said in the responses that this one goes on from, and what the last of them packed."""
         if asked.previous_response_id is None:
-            return [], []
+            return [], Before()
         chain = self._service.catalog.responses.chain(asked.previous_response_id, asked.caller.key_id)
         said = [item for one in chain for item in (*one.input, *one.body["output"])]
-        return said, [Place(*place) for place in chain[-1].places]
+        tokens = chain[-1].body.get("context", {}).get("tokens", 0)
+        return said, Before(tuple(Place(*place) for place in chain[-1].places), tokens)
 
-    def _grounded(self, asked: Asked, items: list[Item], budget: int, before: list[Place]) -> Grounded | None:
+    def _grounded(self, asked: Asked, items: list[Item], budget: int, before: Before) -> Grounded | None:
         if asked.grounding is None:
             return None
         if not (queries := history.questions_of(items)):

@@ -1,6 +1,7 @@
 """Answers that rest on documents: what is found for a question, packed, and how the model is to use it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kb.agent.asked import Grounded, Grounding
 from kb.agent.cite import Source
@@ -28,21 +29,31 @@ that is not there."""
 _NOTHING = "No passage was found for this question."
 
 
-def ground(
-    service: Service, queries: Sequence[str], asked: Grounding, budget: int, before: Sequence[Place]
-) -> Grounded:
-    """Search, and pack what was found into `budget` tokens. before: what the turn before packed.
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the turn before packed, in so many tokens."""
 
-    Raises what `kb.service.Service.pack` does.
+    places: tuple[Place, ...] = ()
+    tokens: int = 0
+
+
+def ground(service: Service, queries: Sequence[str], asked: Grounding, room: int, before: Before) -> Grounded:
+    """Search, and pack what was found into the tokens that it may take, of the `room` that the window leaves.
+
+    What was packed before stays the beginning, as long as both fit; then a new beginning is made. Raises what
+    `kb.service.Service.pack` does.
     """
+    wanted = min(asked.max_tokens or CONTEXT_TOKENS, room)
+    if before.tokens + wanted > room:
+        before = Before()
     queries = tuple(query[-MAX_QUERY:] for query in queries)
     made = service.pack(
         queries if len(queries) > 1 else queries[0],
         asked.knowledge_bases,
-        min(budget, asked.max_tokens or CONTEXT_TOKENS),
+        before.tokens + wanted,
         top_k=asked.top_k,
         where=asked.where,
-        before=before,
+        before=before.places,
         least_similarity=asked.least_similarity,
     )
     ids = {hit.knowledge_base_id for hit in made.hits}

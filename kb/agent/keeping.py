@@ -26,6 +26,9 @@ _PULSE_SECONDS = 0.5
 # After so long without that it is taken to be dead.
 _BELIEVED = timedelta(seconds=30)
 _FOLLOWED_SECONDS = 0.2
+# What people asked and were told quotes documents that may be deleted meanwhile: it is not kept for ever.
+KEPT = timedelta(days=30)
+_LOOKED_FOR_OLD = timedelta(hours=1)
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 # Events are compressed in portions of so many: a long answer has thousands that hardly differ.
 _PORTION = 64
@@ -38,6 +41,7 @@ class Keeping:
         self._agent = agent
         self._responses = responses
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._next_look = datetime.min.replace(tzinfo=UTC)
 
     async def close(self) -> None:
         """Stop what is made in the background; it is kept as failed, with what there was of it."""
@@ -115,6 +119,13 @@ class Keeping:
     def _keep(self, run: Run, response: dict[str, Any], events: "EventLog") -> None:
         self._responses.create(_stored(run, {**response, "status": "in_progress"}, _soon()))
         self._responses.finish(run.id, response, events, _places(run))
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        now = datetime.now(UTC)
+        if now >= self._next_look:
+            self._next_look = now + _LOOKED_FOR_OLD
+            self._responses.forget(written(now - KEPT))
 
     async def _make(self, run: Run, begun: dict[str, Any]) -> None:
         """Make a response to its end, however it ends."""
@@ -152,6 +163,7 @@ class Keeping:
             self._tasks.pop(run.id, None)
         assert last is not None
         await asyncio.to_thread(self._responses.finish, run.id, last["response"], events, _places(run))
+        await asyncio.to_thread(self._forget_old)
 
     def _ended(
         self, begun: dict[str, Any], done: list[dict[str, Any]], events: "EventLog", fields: dict[str, Any]

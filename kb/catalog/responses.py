@@ -151,6 +151,15 @@ class Responses:
                 raise _missing(response_id)
             connection.execute(delete(responses).where(responses.c.id == response_id))
 
+    def forget(self, before: str) -> int:
+        """Delete those made before a time that are not running; returns how many there were."""
+        old = (responses.c.created_at < before, responses.c.status.not_in(_RUNNING))
+        with self._database.read() as connection:
+            if connection.scalar(select(responses.c.id).where(*old).limit(1)) is None:
+                return 0
+        with self._database.write() as connection:
+            return connection.execute(delete(responses).where(*old)).rowcount
+
     def chain(self, response_id: str, key_id: str | None) -> list[StoredResponse]:
         """One and all that it goes on from, oldest first.
 

@@ -108,6 +108,21 @@ def test_what_is_believed_alive_no_more_fails(kept: Any) -> None:
     assert [kept.get(f"resp_{name}", None).running for name in "bc"] == [True, True]
 
 
+def test_old_ones_are_forgotten_unless_they_run(kept: Any) -> None:
+    """With their events; whoever goes on from one is told that it is gone."""
+    kept.create(response("old"))
+    assert kept.finish("resp_old", {"id": "resp_old", "status": "completed", "output": []}, events(0, 1))
+    kept.create(response("running"))
+    kept.create(response("new", created_at="2026-02-01T00:00:00.000Z", previous_id="resp_old"))
+    assert kept.forget("2026-01-01T00:00:00.000Z") == 0
+    assert kept.forget("2026-01-31T00:00:00.000Z") == 1
+    with pytest.raises(NotFound, match="resp_old"):
+        kept.get("resp_old", None)
+    with pytest.raises(NotFound, match="resp_old"):
+        kept.chain("resp_new", None)
+    assert kept.get("resp_running", None).running
+
+
 def test_a_key_sees_its_own_and_what_was_made_without_one(kept: Any) -> None:
     """Another's is as one that is not there, in every way that it can be asked for."""
     kept.create(response("mine", key_id="key_1"))
