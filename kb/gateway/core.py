@@ -21,7 +21,7 @@ from kb.gateway.events import Caller, Event, Finished, ModelCall, Part
 from kb.gateway.faults import MOST_RETRY_AFTER, Failed, too_slow
 from kb.gateway.meter import Meter
 from kb.gateway.reading import parts_of
-from kb.gateway.transport import Transport, chunks_of
+from kb.gateway.transport import Body, Transport
 from kb.metering.ledger import Ledger
 from kb.models.registry import Tier
 from kb.tokens import count_tokens
@@ -55,6 +55,7 @@ class Answer:
             yield part
             part = await anext(self._rest)
         yield await self._meter.finish(part)
+        await anext(self._rest, None)
 
 
 class Gateway:
@@ -137,15 +138,15 @@ class Gateway:
                     response = await stack.enter_async_context(
                         self._transport.post(endpoint, kind.PATH, body)
                     )
-                    meter.sent()
-                    chunks = chunks_of(response, endpoint.silence_seconds, deadline)
+                    received = Body(response, deadline)
                     media_type = response.headers.get("content-type", "").partition(";")[0].strip()
                     parts = await stack.enter_async_context(
-                        aclosing(parts_of(chunks, media_type, kind.Reader()))
+                        aclosing(parts_of(received, media_type, kind.Reader()))
                     )
                     first = await anext(parts)
             except TimeoutError:
                 raise too_slow(endpoint.name, "the first part of an answer", most) from None
+            received.silence = endpoint.silence_seconds
             if isinstance(first, Finished) and first.reason and first.status != "completed":
                 _must_have_begun(endpoint.name, first)
             yield Answer(first, parts, meter)

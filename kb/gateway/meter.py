@@ -30,7 +30,6 @@ class Meter:
         self._seconds = seconds
         self._call_id: str | None = None
         self._soft_passed = False
-        self._was_sent = False
         self._written: list[str] = []
         self._settled = False
 
@@ -67,14 +66,11 @@ class Meter:
         if self._settled:
             return
         if isinstance(error, Failed):
-            self._was_sent = self._was_sent or error.sent
-            await self._settle("failed", self._estimated(), error=error.reason)
+            usage = self._estimated() if error.sent else _NOTHING
+            await self._settle("failed", usage, error=error.reason)
         else:
+            # Whether the request had gone out is not known: it may have been read, so it is taken to be.
             await self._settle("cancelled", self._estimated())
-
-    def sent(self) -> None:
-        """The endpoint has taken the request."""
-        self._was_sent = True
 
     def count(self, part: Part) -> None:
         """A part of the answer is there."""
@@ -89,8 +85,6 @@ class Meter:
         return Ended(last.status, last.reason, usage, tier, credits, self._endpoint, self._soft_passed)
 
     def _estimated(self) -> Usage:
-        if not self._was_sent:
-            return _NOTHING
         return Usage(self._call.input_tokens, count_tokens("".join(self._written)), estimated=True)
 
     async def _settle(

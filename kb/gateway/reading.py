@@ -2,12 +2,13 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 from kb.gateway.events import Finished, Part
 from kb.gateway.faults import Broken
 from kb.gateway.sse import EventDecoder
+from kb.gateway.transport import Body
 
 log = logging.getLogger(__name__)
 
@@ -25,28 +26,30 @@ class Reader(Protocol):
         """What it means that no more comes."""
 
 
-async def parts_of(
-    chunks: AsyncIterator[bytes], media_type: str, reader: Reader
-) -> AsyncGenerator[Part | Finished, None]:
+async def parts_of(body: Body, media_type: str, reader: Reader) -> AsyncGenerator[Part | Finished, None]:
     """The parts of an answer as they come; a Finished is the last, whatever happens.
+
+    Who goes on behind it leaves the connection fit for another call.
 
     What is malformed, cut off or too slow ends it as `incomplete`, never as a silence.
     """
     try:
         if media_type == "application/json":
             # It was asked to stream, and does not.
-            for part in reader.whole(_parsed(b"".join([chunk async for chunk in chunks]))):
+            for part in reader.whole(_parsed(b"".join([chunk async for chunk in body]))):
                 yield part
             return
         decoder = EventDecoder()
-        async for chunk in chunks:
+        async for chunk in body:
             for data in decoder.feed(chunk):
                 if data.strip() == b"[DONE]":
                     yield reader.end()
+                    await body.finish()
                     return
                 for part in reader.read(_parsed(data)):
                     yield part
                     if isinstance(part, Finished):
+                        await body.finish()
                         return
         yield reader.end()
     except Broken as error:

@@ -5,9 +5,9 @@ The SDK's own reading of streams is not used: it takes what is malformed for the
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kb.gateway.endpoints import Endpoint
 from kb.gateway.faults import Broken, of_connection, of_status
@@ -23,6 +23,7 @@ _MOST_ERROR_BYTES = 64_000
 # The SDK's sign for a response whose body is not read yet.
 _UNREAD = {"X-Stainless-Raw-Response": "stream"}
 _CONNECTIONS = 1_000
+_REST_SECONDS = 0.1
 
 
 class Transport:
@@ -80,33 +81,48 @@ class Transport:
         return self._clients[known]
 
 
-async def chunks_of(response: "httpx2.Response", silence: float, deadline: float) -> AsyncIterator[bytes]:
-    """The bytes of an answer as they come.
+class Body:
+    """The bytes of an answer as they come; iterate over them. Raises Broken.
 
-    silence: seconds between two of them at most. deadline: by the event loop's clock. Raises Broken.
+    deadline: by the event loop's clock. silence: seconds between two chunks at most, once it is set; for the
+    first part of an answer there is another limit.
     """
-    import httpx2
 
-    loop = asyncio.get_running_loop()
-    size = 0
-    chunks = response.aiter_bytes()
-    while True:
-        until = min(loop.time() + silence, deadline)
+    def __init__(self, response: "httpx2.Response", deadline: float) -> None:
+        self.silence: float | None = None
+        self._deadline = deadline
+        self._chunks = response.aiter_bytes()
+        self._size = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        import httpx2
+
+        now = asyncio.get_running_loop().time()
+        until = self._deadline if self.silence is None else min(now + self.silence, self._deadline)
         try:
             async with asyncio.timeout_at(until):
-                chunk = await anext(chunks, None)
+                chunk = await anext(self._chunks)
         except TimeoutError:
-            if until == deadline:
+            if until == self._deadline:
                 raise Broken("deadline", "the answer took longer than a call may") from None
-            raise Broken("upstream_stalled", f"nothing came for {silence:g} s") from None
+            raise Broken("upstream_stalled", f"nothing came for {self.silence:g} s") from None
         except httpx2.HTTPError as error:
             raise Broken("upstream_reset", f"the connection broke: {error}") from error
-        if chunk is None:
-            return
-        size += len(chunk)
-        if size > MOST_BYTES:
+        self._size += len(chunk)
+        if self._size > MOST_BYTES:
             raise Broken("too_large", f"the answer has more than {MOST_BYTES:,} bytes")
-        yield chunk
+        return chunk
+
+    async def finish(self) -> None:
+        """Read what little is left behind an answer's end: only then the connection serves another call."""
+        # It is not worth waiting for, and whatever is wrong with it concerns nobody: the answer is whole.
+        with suppress(Broken, TimeoutError):
+            async with asyncio.timeout(_REST_SECONDS):
+                async for _ in self:
+                    pass
 
 
 async def _bound(response: "httpx2.Response") -> None:

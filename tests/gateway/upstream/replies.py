@@ -20,6 +20,11 @@ def says(answer: Answer = SENTENCE) -> Reply:
     return reply
 
 
+def closes_behind(answer: Answer = SENTENCE) -> Reply:
+    """The answer, and then the connection is closed that was to be kept."""
+    return stream(lambda events: [*events, Then.CLOSE], answer)
+
+
 def stream(change: Callable[[list[bytes]], Iterable[Step]], answer: Answer = SENTENCE) -> Reply:
     """A stream of which something else is made: `change` gets its events as bytes and gives the steps."""
     return lambda request: [Head(), *change(wire(answer, request))]

@@ -29,9 +29,12 @@ class Pause:
 
 
 class Then(Enum):
-    """END: the body is complete, the connection kept. HOLD: nothing until `Request.go_on`. RESET: an RST."""
+    """END: the body is complete, the connection kept. CLOSE: it is complete, and then closed all the same.
+    HOLD: nothing until `Request.go_on`. RESET: an RST.
+    """
 
     END = "end"
+    CLOSE = "close"
     HOLD = "hold"
     RESET = "reset"
 
@@ -87,6 +90,7 @@ class Upstream:
     """The server, in a thread of its own. Several processes or threads may ask it at once."""
 
     def __init__(self, *replies: Reply, port: int = 0) -> None:
+        self.connections = 0
         self.requests: list[Request] = []
         self._replies: list[Reply] = list(replies)
         self._open: set[_Line] = set()
@@ -135,6 +139,7 @@ class Upstream:
         """Answer the requests of one connection."""
         with self._changed:
             self._open.add(line)
+            self.connections += 1
         try:
             while (request := await self._read(reader)) is not None and await self._answer(
                 request, line, writer
@@ -187,10 +192,10 @@ class Upstream:
     async def _take(self, steps: Iterable[Step], request: Request, writer: asyncio.StreamWriter) -> bool:
         body = False
         for step in steps:
-            if step is Then.END:
+            if step in (Then.END, Then.CLOSE):
                 writer.write(b"0\r\n\r\n")
                 await writer.drain()
-                return True
+                return step is Then.END
             if step is Then.RESET:
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
