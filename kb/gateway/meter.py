@@ -18,6 +18,8 @@ from kb.tokens import count_tokens
 T = TypeVar("T")
 
 _NOTHING = Usage(0, 0)
+# Of what an endpoint writes beyond the limit it was given, so much more than such tokens have is not counted.
+_CHARACTERS_A_TOKEN = 16
 
 
 class Meter:
@@ -31,6 +33,7 @@ class Meter:
         self._call_id: str | None = None
         self._soft_passed = False
         self._written: list[str] = []
+        self._room = _CHARACTERS_A_TOKEN * call.max_output_tokens
         self._settled = False
 
     async def __aenter__(self) -> Self:
@@ -75,7 +78,8 @@ class Meter:
     def count(self, part: Part) -> None:
         """A part of the answer is there."""
         if isinstance(part, TextDelta | RefusalDelta | ArgumentsDelta):
-            self._written.append(part.text)
+            self._written.append(part.text[: self._room])
+            self._room -= len(self._written[-1])
 
     async def finish(self, last: Finished) -> Ended:
         """Settle by what the endpoint told; where it told no usage, by what was counted here."""
@@ -85,7 +89,9 @@ class Meter:
         return Ended(last.status, last.reason, usage, tier, credits, self._endpoint, self._soft_passed)
 
     def _estimated(self) -> Usage:
-        return Usage(self._call.input_tokens, count_tokens("".join(self._written)), estimated=True)
+        """All of the input, and of the output what came of it, never more than was asked for."""
+        output = min(count_tokens("".join(self._written)), self._call.max_output_tokens)
+        return Usage(self._call.input_tokens, output, estimated=True)
 
     async def _settle(
         self, status: Ending, usage: Usage, tier: Tier | None = None, error: str | None = None

@@ -42,6 +42,8 @@ def main() -> None:
     given.chat_template = TEMPLATE
     given.n_ctx = WINDOW * SLOTS
     given.n_parallel = SLOTS
+    # Without it what this model keeps of a prompt is no prefix of another, and nothing would be cached.
+    given.swa_full = True
     given.cpuparams.n_threads = 2
     given.endpoint_metrics = True
     given.endpoint_slots = True
