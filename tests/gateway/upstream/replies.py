@@ -98,16 +98,22 @@ def _headed(head: Head, steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def paced(answer: Answer, first_seconds: float, between_seconds: float = 0.0) -> Reply:
-    """A stream whose first delta comes after some time, and the others at a pace."""
+    """A stream whose first delta comes after some time, and the others at a pace; made once, not for each."""
+    made: list[bytes] = []
 
-    def steps(events: list[bytes]) -> Iterator[Step]:
-        first = next(at for at, event in enumerate(events) if answer.deltas[0].encode() in event)
-        yield from events[:first]
+    def steps() -> Iterator[Step]:
+        yield Head()
+        first = next(at for at, event in enumerate(made) if answer.deltas[0].encode() in event)
+        yield from made[:first]
         yield Pause(first_seconds)
-        for event in events[first:]:
+        for event in made[first:]:
             yield event
             if between_seconds:
                 yield Pause(between_seconds)
         yield Then.END
 
-    return lambda request: _headed(Head(), steps(wire(answer, request)))
+    def reply(request: Request) -> Iterator[Step]:
+        made[:] = made or wire(answer, request)
+        return steps()
+
+    return reply

@@ -146,8 +146,8 @@ class Upstream:
             ):
                 pass
             writer.close()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client is gone; its request says so
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client is gone, and its request says so; or this server is closed
         finally:
             if not writer.is_closing():
                 writer.transport.abort()
