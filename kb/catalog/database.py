@@ -83,13 +83,16 @@ class Database:
         return Remembered(prepared, self._commits) if self._sqlite else prepared
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, synced: bool = True) -> Iterator[Connection]:
         """One transaction: all of it is durable when the block ends, or none of it.
+
+        synced: False for what must outlive this process and may be lost with the machine's power, as long as
+        nobody was told of it. It saves waiting for the disk.
 
         Raises StorageFull when the disk has no room, StorageFailed when it refuses.
         """
         with storage(), self._turn, self.engine.connect() as connection:
-            connection = connection.execution_options(write=True)
+            connection = connection.execution_options(write=True, synced=synced)
             with connection.begin():
                 yield connection
 
@@ -175,8 +178,6 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None
     for pragma in (
         f"busy_timeout={_BUSY_SECONDS * 1000}",
-        # An acknowledged commit survives a power cut, not only a crash of the process.
-        "synchronous=FULL",
         "foreign_keys=ON",
         "secure_delete=ON",
     ):
@@ -199,7 +200,11 @@ def _use_wal(connection: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("write", False)
+    options = connection.get_execution_options()
+    writes = options.get("write", False)
+    if writes:
+        # An acknowledged commit survives a power cut, not only a crash of the process.
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options['synced'] else 'NORMAL'}")
     # A transaction that will write takes the lock at once: upgrading later could find its snapshot stale.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
