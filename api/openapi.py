@@ -53,13 +53,18 @@ def described(
     status: int = 200,
     errors: tuple[int, ...] = (404, 422),
     needs_key: bool = True,
+    streams: str | None = None,
 ) -> dict[str, Any]:
-    """Arguments of a route's decorator that describe what it takes and gives."""
+    """Arguments of a route's decorator that describe what it takes and gives.
+
+    streams: an example of what it gives as server-sent events, where it does that too.
+    """
     extra: dict[str, Any] = {"requestBody": {"required": True, "content": content(takes)}} if takes else {}
     extra |= {} if needs_key else {"security": []}
-    responses = _responses(
-        status, gives.__doc__, content(gives), errors, needs_key=needs_key, takes_body=bool(takes)
-    )
+    given = content(gives)
+    if streams is not None:
+        given["text/event-stream"] = {"schema": {"type": "string"}, "example": streams}
+    responses = _responses(status, gives.__doc__, given, errors, needs_key=needs_key, takes_body=bool(takes))
     return {"status_code": status, "responses": responses, "openapi_extra": extra}
 
 

@@ -5,7 +5,7 @@ What is not known here goes on to the model, but only where its endpoint's schem
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.openai_bodies import Metadata, RankingOptions
@@ -112,7 +112,7 @@ class FunctionTool(Sent):
     name: ToolName
     description: str | None = None
     parameters: dict[str, JsonValue] | None = None
-    strict: bool | None = None
+    strict: StrictBool | None = None
 
 
 class FileSearchTool(Sent):
@@ -163,7 +163,7 @@ class TextForm(Sent):
     name: ToolName | None = None
     description: str | None = None
     schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
-    strict: bool | None = None
+    strict: StrictBool | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> "TextForm":
@@ -195,8 +195,8 @@ class StreamOptions(Sent):
 
     example: ClassVar[dict[str, Any]] = {"include_obfuscation": False}
 
-    include_obfuscation: bool | None = Field(None, description="Never added here.")
-    include_usage: bool | None = Field(None, description="Always told by the last event.")
+    include_obfuscation: StrictBool | None = Field(None, description="Never added here.")
+    include_usage: StrictBool | None = Field(None, description="Always told by the last event.")
 
 
 Item = InputMessage | InputCall | InputCallOutput | InputReasoning | InputSearch
@@ -225,7 +225,7 @@ class ResponseParameters(Sent):
     metadata: Metadata | None = Field(
         None, description="Texts of your own; `knowledge_base_id` names one that the answer is to rest on."
     )
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: StrictBool | None = None
     previous_response_id: ResponseId | None = Field(
         None, description="The response that this one goes on from."
     )
@@ -233,11 +233,11 @@ class ResponseParameters(Sent):
     reasoning: ReasoningOptions | None = None
     safety_identifier: Identifier | None = Field(None, description="As `user`.")
     service_tier: Tier | None = Field(None, description="One with a rate; see GET /v1/models.")
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False, strict=True)
     text: TextOptions | None = None
     tool_choice: ToolChoice | None = None
     tools: Tools | None = None
-    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, strict=True)
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="auto: the oldest turns are left out."
     )
@@ -249,12 +249,12 @@ class ResponseParameters(Sent):
 class NewResponse(ResponseParameters):
     """A question to a language model."""
 
-    background: bool | None = Field(
+    background: StrictBool | None = Field(
         None, description="Answer at once; the response is to be asked for later."
     )
     include: list[Literal["file_search_call.results", "reasoning.encrypted_content"]] | None = None
-    store: bool | None = Field(None, description="Keep it, as is done unless this is false.")
-    stream: bool | None = None
+    store: StrictBool | None = Field(None, description="Keep it, as is done unless this is false.")
+    stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
 
 
