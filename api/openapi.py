@@ -39,6 +39,12 @@ _REASONS = {
     503: "No model can be called; `context` has what was found.",
     504: "The model's server was too slow.",
 }
+# One of a stream, as the format itself has it.
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 _RETRY_AFTER = {"description": "Seconds after which to come again.", "schema": {"type": "integer"}}
 _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -63,7 +69,7 @@ def described(
     extra |= {} if needs_key else {"security": []}
     given = content(gives)
     if streams is not None:
-        given["text/event-stream"] = {"schema": {"type": "string"}, "example": streams}
+        given["text/event-stream"] = {"schema": _EVENT, "example": streams}
     responses = _responses(status, gives.__doc__, given, errors, needs_key=needs_key, takes_body=bool(takes))
     return {"status_code": status, "responses": responses, "openapi_extra": extra}
 

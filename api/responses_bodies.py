@@ -5,8 +5,7 @@ What is not known here goes on to the model, but only where its endpoint's schem
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, StrictBool, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field, JsonValue, StrictBool
 
 from api.openai_bodies import Metadata, RankingOptions
 from api.schemas import WHOLE, Filters, Name, Sent
@@ -153,23 +152,29 @@ class SearchChoice(Sent):
     type: Literal["file_search"]
 
 
-class TextForm(Sent):
-    """The form of an answer."""
+class PlainForm(Sent):
+    """Text, or any JSON object."""
 
     example: ClassVar[dict[str, Any]] = {"type": "text"}
+
+    type: Literal["text", "json_object"]
+
+
+class SchemaForm(Sent):
+    """JSON of a schema."""
+
     model_config = ConfigDict(populate_by_name=True)
+    example: ClassVar[dict[str, Any]] = {
+        "type": "json_schema",
+        "name": "step",
+        "schema": {"type": "object"},
+    }
 
-    type: Literal["text", "json_object", "json_schema"]
-    name: ToolName | None = None
+    type: Literal["json_schema"]
+    name: ToolName
+    schema_: dict[str, JsonValue] = Field(alias="schema")
     description: str | None = None
-    schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
     strict: StrictBool | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> "TextForm":
-        if self.type == "json_schema" and (self.name is None or self.schema_ is None):
-            raise PydanticCustomError("schema", "a json_schema has a name and a schema")
-        return self
 
 
 class TextOptions(Sent):
@@ -177,7 +182,7 @@ class TextOptions(Sent):
 
     example: ClassVar[dict[str, Any]] = {"format": {"type": "text"}}
 
-    format: TextForm | None = None
+    format: Annotated[PlainForm | SchemaForm, Field(discriminator="type")] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
@@ -211,9 +216,10 @@ ToolChoice = (
 
 
 class ResponseParameters(Sent):
-    """What decides an answer. Further fields go on to the model where its endpoint takes them."""
+    """What decides an answer. Further fields are those that the model's endpoint is said to take."""
 
-    model_config = ConfigDict(extra="allow")
+    # To whoever reads the description they are unknown, as they are to a server without such an endpoint.
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
     example: ClassVar[dict[str, Any]] = {"input": "How is the pump started?", "model": "gpt-4.1-mini"}
 
     input: Input

@@ -46,6 +46,8 @@ async def create_response(request: Request) -> Response:
     keeping, run = keeping_of(request), await _prepared(request, sent)
     try:
         if sent.background:
+            # What nobody can answer is told at once.
+            service_of(request).gateway.endpoints.of(run.model.id)
             started = await keeping.start(run)
             if sent.stream:
                 return await _streamed(request, keeping.follow(run.id, run.asked.caller.key_id))

@@ -6,6 +6,7 @@ Any process can follow and cancel what another one makes: they meet in the catal
 import asyncio
 import json
 import logging
+import re
 import zlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -148,7 +149,7 @@ class Keeping:
         except asyncio.CancelledError as stopped:
             broken = _failed("server_error", str(stopped)) if stopped.args else {"status": "cancelled"}
         except KbError as error:
-            broken = _failed(getattr(error, "code", None) or type(error).__name__, str(error))
+            broken = _failed(_code(error), str(error))
         except Exception:
             log.exception("response %s failed", run.id)
             broken = _failed(
@@ -223,6 +224,11 @@ def _places(run: Run) -> list[tuple[str, int, int]]:
 
 def _soon() -> str:
     return written(datetime.now(UTC) + _BELIEVED)
+
+
+def _code(error: KbError) -> str:
+    """A short word: the endpoint's own, or the error's name."""
+    return getattr(error, "code", "") or re.sub(r"\B(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 def _failed(code: str, message: str) -> dict[str, Any]:

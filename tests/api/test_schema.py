@@ -45,8 +45,7 @@ TAKES = {
 # What a schema cannot tell to be right; else hardly a knowledge base would come about.
 RIGHT = {
     "embedder": ["all-MiniLM-L6-v2"],
-    # Of embeddings, and of answers.
-    "model": ["all-MiniLM-L6-v2", "gpt-4.1-mini"],
+    "model": ["gpt-4.1-mini"],
     "chunk_size": [64, 200],
     "chunk_overlap": [0, 8],
 }
@@ -205,5 +204,8 @@ def _config(phase: str, key: str, ids: dict[str, list[str]]) -> str:
                 for share, takers in ((0.5, about), (0.9, {f"body.{name}": name for name in RIGHT}))
                 for taker, name in takers.items()
             ),
+            # What makes vectors is no language model.
+            '[[operations]]\ninclude-path = "/v1/embeddings"',
+            'parameters."body.model" = { dictionary = "embedder", probability = 0.9 }',
         ]
     )

@@ -135,15 +135,16 @@ def test_what_goes_on_without_its_client(client: OpenAI, upstream: Upstream) -> 
 
 
 def test_what_fails_in_the_background(client: OpenAI, upstream: Upstream) -> None:
-    """Says why, and is a stream like any other."""
-    upstream.script(replies.refuses(400, "invalid_value", "no such voice"))
-    kept = begin(client)
-    ended = whole(follow(client, kept))
-    assert (ended["status"], ended["error"]) == (
-        "failed",
-        {"code": "invalid_value", "message": "first: no such voice"},
-    )
-    assert client.responses.retrieve(kept).to_dict() == ended
+    """Says why, by the codes of errors, and is a stream like any other."""
+    upstream.script(replies.refuses(400, "invalid_value", "no such voice"), replies.refuses(404))
+    for code, message in [
+        ("invalid_value", "first: no such voice"),
+        ("upstream_failed", "first cannot be used as it is set up (404): no"),
+    ]:
+        kept = begin(client)
+        ended = whole(follow(client, kept))
+        assert (ended["status"], ended["error"]) == ("failed", {"code": code, "message": message})
+        assert client.responses.retrieve(kept).to_dict() == ended
 
 
 def test_a_process_is_killed(house: Any, doomed: Any, upstream: Upstream) -> None:

@@ -155,6 +155,14 @@ def test_no_endpoint(insistent: Any, ask: Ask) -> None:
     assert Decimal(context["credits"]["standard"]["input"]) > 0
 
 
+def test_no_endpoint_for_the_background(client: OpenAI) -> None:
+    """Is told at once, and nothing is begun."""
+    with pytest.raises(openai.InternalServerError) as error:
+        client.responses.create(model="homeless", input=QUESTION, tools=SEARCH, background=True)  # type: ignore[arg-type]
+    assert told(error)[:2] == (503, "no_endpoint")
+    assert error.value.response.json()["context"]["passages"]
+
+
 def test_an_endpoint_that_is_too_slow(insistent: Any, upstream: Upstream, ask: Ask) -> None:
     """504, told in one request, and the endpoint is hung up on."""
     upstream.script(replies.holds())

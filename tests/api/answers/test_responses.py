@@ -78,6 +78,7 @@ def test_a_stream(client: OpenAI, upstream: Upstream, model: str) -> None:
     ]
     ended = whole(events)
     assert ended == client.responses.retrieve(ended["id"]).to_dict()
+    assert ended == whole(client.responses.retrieve(ended["id"], stream=True))
     assert [one["content"][0]["text"] for one in ended["output"]] == [SENTENCE]
 
 
