@@ -6,7 +6,7 @@ It becomes what `kb.agent` is asked, in the terms of the Responses API.
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, StrictBool, WithJsonSchema
 
 from api.openai_bodies import Metadata
 from api.responses_bodies import (
@@ -22,7 +22,16 @@ from api.responses_bodies import (
 from api.schemas import WHOLE, Sent
 from kb.catalog.database import new_id
 
-Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+
+def _never(value: bool) -> bool:
+    if value:
+        raise ValueError("Input should be false")
+    return value
+
+
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False, strict=True)]
+# A plain Literal takes 0 for it.
+_Never = Annotated[StrictBool, AfterValidator(_never), WithJsonSchema({"const": False})]
 _CallId = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -120,7 +129,7 @@ class ChatFunction(Sent):
     name: ToolName
     description: str | None = None
     parameters: dict[str, JsonValue] | None = None
-    strict: bool | None = None
+    strict: StrictBool | None = None
 
 
 class ChatTool(Sent):
@@ -158,7 +167,7 @@ class JsonSchemaForm(Sent):
     name: ToolName
     description: str | None = None
     schema_: dict[str, JsonValue] = Field(alias="schema")
-    strict: bool | None = None
+    strict: StrictBool | None = None
 
 
 class PlainFormat(Sent):
@@ -179,15 +188,16 @@ class SchemaFormat(Sent):
 
 
 class NewChatCompletion(Sent):
-    """A conversation to go on with. Further fields go on to the model where its endpoint takes them."""
+    """A conversation to go on with. Further fields are those that the model's endpoint is said to take."""
 
-    model_config = ConfigDict(extra="allow")
+    # As those of a response.
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
     example: ClassVar[dict[str, Any]] = {"messages": [UserMessage.example], "model": "gpt-4.1-mini"}
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_ITEMS, examples=[[UserMessage.example]])
     model: str = Field(min_length=1, max_length=128, description="One of GET /v1/models.")
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, strict=True)]] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=2**31, strict=True), WHOLE] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=2**31, strict=True), WHOLE] | None = Field(
         None, description="The older name of `max_completion_tokens`, which wins."
@@ -195,8 +205,8 @@ class NewChatCompletion(Sent):
     metadata: Metadata | None = Field(
         None, description="Texts of your own; `knowledge_base_id` names one that the answer is to rest on."
     )
-    n: Literal[1] | None = Field(None, description="One answer.")
-    parallel_tool_calls: bool | None = None
+    n: Annotated[int, Field(ge=1, le=1, strict=True), WHOLE] | None = Field(None, description="One answer.")
+    parallel_tool_calls: StrictBool | None = None
     presence_penalty: Penalty | None = None
     prompt_cache_key: Identifier | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
@@ -205,10 +215,10 @@ class NewChatCompletion(Sent):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True), WHOLE] | None = None
     service_tier: Tier | None = Field(None, description="One with a rate; see GET /v1/models.")
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    store: Literal[False] | None = Field(None, description="Chat completions are not kept; responses are.")
-    stream: bool | None = None
+    store: _Never | None = Field(None, description="Chat completions are not kept; responses are.")
+    stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False, strict=True)
     tool_choice: Literal["none", "auto", "required"] | ChatChoice | None = None
     tools: (
         Annotated[
@@ -217,7 +227,7 @@ class NewChatCompletion(Sent):
         ]
         | None
     ) = None
-    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, strict=True)
     user: Identifier | None = Field(
         None, description="The end user; a model's endpoint is told a hash that only this server can make."
     )

@@ -13,6 +13,16 @@ _MESSAGE: dict[str, Any] = {
     "annotations": [],
 }
 _CHOICE = {"index": 0, "message": _MESSAGE, "finish_reason": "stop", "logprobs": None}
+STREAM = """\
+data: {"id":"chatcmpl_0199f3c2b1047d6e8f30a1b2c3d4e5f6","object":"chat.completion.chunk",\
+"created":1760693400,"model":"gpt-4.1-mini",\
+"choices":[{"index":0,"delta":{"content":"Open the "},"finish_reason":null,"logprobs":null}]}
+
+data: [DONE]
+
+"""
+"""The end of a stream."""
+
 _USAGE = {
     "prompt_tokens": 412,
     "prompt_tokens_details": {"cached_tokens": 0},

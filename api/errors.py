@@ -5,13 +5,13 @@ The status of each `kb` error stands in the table below and nowhere else.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from kb.errors import (
     AlreadyExists,
@@ -162,12 +162,26 @@ def install(app: FastAPI) -> None:
 
 def _methods(request: Request) -> list[str]:
     """Those that a path knows. The routing tells only those of its first route."""
-    routes = request.app.routes
+    routes = [
+        route for route in _flat(request.app.routes) if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    # A name may also be read as the id that another path ends in, which is not what it stands for.
+    same = [route for route in routes if getattr(route, "path", None) == getattr(routes[0], "path", None)]
     return [
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in same)
     ]
+
+
+def _flat(routes: Sequence[BaseRoute]) -> Iterator[BaseRoute]:
+    """Those of routers that are included as well; FastAPI keeps each in one that has no path."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _flat(included.routes)
 
 
 def _invalid(faults: Sequence[tuple[Sequence[int | str], str, str]]) -> ApiError:

@@ -22,6 +22,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "VectorStoreFile": {"file_id": "/id"},
     "VectorStoreFiles": {"file_id": "/data/0/id"},
     "FileBatch": {"batch_id": "/id"},
+    "ModelResponse": {"response_id": "/id"},
     "Results": {"file_id": "/data/0/file_id"},
     "SearchAnswer": {
         "kb": "/hits/0/knowledge_base_id",

@@ -39,6 +39,12 @@ _REASONS = {
     503: "No model can be called; `context` has what was found.",
     504: "The model's server was too slow.",
 }
+# One of a stream, as the format itself has it.
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 _RETRY_AFTER = {"description": "Seconds after which to come again.", "schema": {"type": "integer"}}
 _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -53,13 +59,18 @@ def described(
     status: int = 200,
     errors: tuple[int, ...] = (404, 422),
     needs_key: bool = True,
+    streams: str | None = None,
 ) -> dict[str, Any]:
-    """Arguments of a route's decorator that describe what it takes and gives."""
+    """Arguments of a route's decorator that describe what it takes and gives.
+
+    streams: an example of what it gives as server-sent events, where it does that too.
+    """
     extra: dict[str, Any] = {"requestBody": {"required": True, "content": content(takes)}} if takes else {}
     extra |= {} if needs_key else {"security": []}
-    responses = _responses(
-        status, gives.__doc__, content(gives), errors, needs_key=needs_key, takes_body=bool(takes)
-    )
+    given = content(gives)
+    if streams is not None:
+        given["text/event-stream"] = {"schema": _EVENT, "example": streams}
+    responses = _responses(status, gives.__doc__, given, errors, needs_key=needs_key, takes_body=bool(takes))
     return {"status_code": status, "responses": responses, "openapi_extra": extra}
 
 

@@ -5,8 +5,7 @@ What is not known here goes on to the model, but only where its endpoint's schem
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field, JsonValue, StrictBool
 
 from api.openai_bodies import Metadata, RankingOptions
 from api.schemas import WHOLE, Filters, Name, Sent
@@ -112,7 +111,7 @@ class FunctionTool(Sent):
     name: ToolName
     description: str | None = None
     parameters: dict[str, JsonValue] | None = None
-    strict: bool | None = None
+    strict: StrictBool | None = None
 
 
 class FileSearchTool(Sent):
@@ -153,23 +152,29 @@ class SearchChoice(Sent):
     type: Literal["file_search"]
 
 
-class TextForm(Sent):
-    """The form of an answer."""
+class PlainForm(Sent):
+    """Text, or any JSON object."""
 
     example: ClassVar[dict[str, Any]] = {"type": "text"}
+
+    type: Literal["text", "json_object"]
+
+
+class SchemaForm(Sent):
+    """JSON of a schema."""
+
     model_config = ConfigDict(populate_by_name=True)
+    example: ClassVar[dict[str, Any]] = {
+        "type": "json_schema",
+        "name": "step",
+        "schema": {"type": "object"},
+    }
 
-    type: Literal["text", "json_object", "json_schema"]
-    name: ToolName | None = None
+    type: Literal["json_schema"]
+    name: ToolName
+    schema_: dict[str, JsonValue] = Field(alias="schema")
     description: str | None = None
-    schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
-    strict: bool | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> "TextForm":
-        if self.type == "json_schema" and (self.name is None or self.schema_ is None):
-            raise PydanticCustomError("schema", "a json_schema has a name and a schema")
-        return self
+    strict: StrictBool | None = None
 
 
 class TextOptions(Sent):
@@ -177,7 +182,7 @@ class TextOptions(Sent):
 
     example: ClassVar[dict[str, Any]] = {"format": {"type": "text"}}
 
-    format: TextForm | None = None
+    format: Annotated[PlainForm | SchemaForm, Field(discriminator="type")] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
@@ -195,8 +200,8 @@ class StreamOptions(Sent):
 
     example: ClassVar[dict[str, Any]] = {"include_obfuscation": False}
 
-    include_obfuscation: bool | None = Field(None, description="Never added here.")
-    include_usage: bool | None = Field(None, description="Always told by the last event.")
+    include_obfuscation: StrictBool | None = Field(None, description="Never added here.")
+    include_usage: StrictBool | None = Field(None, description="Always told by the last event.")
 
 
 Item = InputMessage | InputCall | InputCallOutput | InputReasoning | InputSearch
@@ -211,9 +216,10 @@ ToolChoice = (
 
 
 class ResponseParameters(Sent):
-    """What decides an answer. Further fields go on to the model where its endpoint takes them."""
+    """What decides an answer. Further fields are those that the model's endpoint is said to take."""
 
-    model_config = ConfigDict(extra="allow")
+    # To whoever reads the description they are unknown, as they are to a server without such an endpoint.
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
     example: ClassVar[dict[str, Any]] = {"input": "How is the pump started?", "model": "gpt-4.1-mini"}
 
     input: Input
@@ -225,7 +231,7 @@ class ResponseParameters(Sent):
     metadata: Metadata | None = Field(
         None, description="Texts of your own; `knowledge_base_id` names one that the answer is to rest on."
     )
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: StrictBool | None = None
     previous_response_id: ResponseId | None = Field(
         None, description="The response that this one goes on from."
     )
@@ -233,11 +239,11 @@ class ResponseParameters(Sent):
     reasoning: ReasoningOptions | None = None
     safety_identifier: Identifier | None = Field(None, description="As `user`.")
     service_tier: Tier | None = Field(None, description="One with a rate; see GET /v1/models.")
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False, strict=True)
     text: TextOptions | None = None
     tool_choice: ToolChoice | None = None
     tools: Tools | None = None
-    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, strict=True)
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="auto: the oldest turns are left out."
     )
@@ -249,12 +255,12 @@ class ResponseParameters(Sent):
 class NewResponse(ResponseParameters):
     """A question to a language model."""
 
-    background: bool | None = Field(
+    background: StrictBool | None = Field(
         None, description="Answer at once; the response is to be asked for later."
     )
     include: list[Literal["file_search_call.results", "reasoning.encrypted_content"]] | None = None
-    store: bool | None = Field(None, description="Keep it, as is done unless this is false.")
-    stream: bool | None = None
+    store: StrictBool | None = Field(None, description="Keep it, as is done unless this is false.")
+    stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
 
 

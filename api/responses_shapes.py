@@ -37,6 +37,14 @@ _MESSAGE = {
         }
     ],
 }
+STREAM = """\
+event: response.output_text.delta
+data: {"type":"response.output_text.delta","sequence_number":9,"output_index":1,\
+"item_id":"msg_0199f3c2b1067a1c9d20f1e2d3c4b5a6","content_index":0,"delta":"Open the ","logprobs":[]}
+
+"""
+"""A piece of a stream."""
+
 _USAGE = {
     "input_tokens": 412,
     "input_tokens_details": {"cached_tokens": 0},

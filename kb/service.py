@@ -338,7 +338,8 @@ class Service:
     ) -> PackedContext:
         """A context of at most so many tokens that answers a question: `kb.context.core.ContextCore.pack`.
 
-        top_k: how many hits it is made of; None for as many as such a budget could hold.
+        top_k: how many hits it is made of; None for as many as such a budget could hold. least_similarity: as
+        in `search`; what says the same is then packed as often as it is found.
         """
         most = top_k or min(MAX_TOP_K, max(10, budget // _TOKENS_PER_HIT))
         found = self.search(
@@ -347,7 +348,8 @@ class Service:
             top_k=most,
             mode=mode,
             where=where,
-            collapse_duplicates=True,
+            # A search does not do both.
+            collapse_duplicates=least_similarity is None,
             least_similarity=least_similarity,
         )
         return self._context.pack(found.hits, budget, before)

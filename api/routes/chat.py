@@ -17,7 +17,9 @@ from kb.errors import NoEndpoint
 routes = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"], route_class=Direct)
 
 
-@routes.post("", **described(shapes.ChatCompletion, takes=NewChatCompletion, errors=CALL_ERRORS))
+@routes.post(
+    "", **described(shapes.ChatCompletion, takes=NewChatCompletion, errors=CALL_ERRORS, streams=shapes.STREAM)
+)
 async def create_chat_completion(request: Request) -> Response:
     """How a language model goes on with a conversation; grounded in knowledge bases where they are named.
 

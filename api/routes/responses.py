@@ -32,7 +32,9 @@ CALL_ERRORS = (400, 402, 403, 404, 422, 502, 503, 504)
 """Statuses that a request to a language model may end in."""
 
 
-@creation.post("", **described(shapes.ModelResponse, takes=NewResponse, errors=CALL_ERRORS))
+@creation.post(
+    "", **described(shapes.ModelResponse, takes=NewResponse, errors=CALL_ERRORS, streams=shapes.STREAM)
+)
 async def create_response(request: Request) -> Response:
     """An answer of a language model, which rests on knowledge bases where some are named.
 
@@ -44,6 +46,8 @@ async def create_response(request: Request) -> Response:
     keeping, run = keeping_of(request), await _prepared(request, sent)
     try:
         if sent.background:
+            # What nobody can answer is told at once.
+            service_of(request).gateway.endpoints.of(run.model.id)
             started = await keeping.start(run)
             if sent.stream:
                 return await _streamed(request, keeping.follow(run.id, run.asked.caller.key_id))
@@ -64,7 +68,7 @@ async def count_input_tokens(request: Request) -> Response:
     return respond({"object": "response.input_tokens", "input_tokens": run.call.input_tokens})
 
 
-@routes.get("/{response_id}", **described(shapes.ModelResponse))
+@routes.get("/{response_id}", **described(shapes.ModelResponse, streams=shapes.STREAM))
 async def show_response(
     response_id: ResponseId,
     request: Request,
@@ -87,7 +91,7 @@ async def cancel_response(response_id: ResponseId, request: Request) -> Response
     return respond(await keeping_of(request).cancel(response_id, caller_key(request)))
 
 
-@routes.delete("/{response_id}", **described(shapes.ResponseDeleted, errors=(404,)))
+@routes.delete("/{response_id}", **described(shapes.ResponseDeleted))
 def delete_response(response_id: ResponseId, request: Request, service: Opened) -> Response:
     """Forget a response; others that go on from it stay, and cannot be gone on from."""
     service.catalog.responses.delete(response_id, caller_key(request))

@@ -84,13 +84,16 @@ class Agent:
         assert call.run_id is not None
         return Run(call.run_id, int(time.time()), asked, model, window, call, grounded)
 
-    async def stream(self, run: Run) -> AsyncGenerator[Event, None]:
+    def writer(self, run: Run) -> Writer:
+        """What `stream` writes a response with."""
+        return Writer(self.begun(run), self._citer(run))
+
+    async def stream(self, run: Run, writer: Writer) -> AsyncGenerator[Event, None]:
         """The events of a response as they come; the last one is completed, incomplete or failed.
 
         Nothing comes before the model's first part is there; until then whatever `Gateway.call` raises is
         raised here. What goes wrong afterwards ends the response as failed.
         """
-        writer = Writer(self.begun(run), self._citer(run))
         async with self._service.gateway.call(run.call) as answer:
             for event in writer.began():
                 yield event
@@ -110,7 +113,8 @@ class Agent:
                 log.exception("response %s broke off", run.id)
                 message = str(error) if isinstance(error, KbError) else "internal error"
                 failure = {"code": "server_error", "message": message}
-                yield writer.ended(writer.response(status="failed", error=failure))
+                for event in writer.broke_off(status="failed", error=failure):
+                    yield event
 
     def begun(self, run: Run) -> dict[str, Any]:
         """A response of which nothing is written yet."""

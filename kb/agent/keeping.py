@@ -6,6 +6,7 @@ Any process can follow and cancel what another one makes: they meet in the catal
 import asyncio
 import json
 import logging
+import re
 import zlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -14,7 +15,7 @@ from typing import Any
 
 from kb.agent.asked import Run
 from kb.agent.core import Agent
-from kb.agent.writer import Event
+from kb.agent.writer import Event, Writer
 from kb.catalog.database import written
 from kb.catalog.responses import Responses, StoredResponse
 from kb.errors import InvalidInput, KbError
@@ -54,7 +55,7 @@ class Keeping:
     async def answer(self, run: Run) -> AsyncGenerator[Event, None]:
         """`Agent.stream`; what its last event tells is kept before it is told."""
         events = EventLog()
-        async with aclosing(self._agent.stream(run)) as stream:
+        async with aclosing(self._agent.stream(run, self._agent.writer(run))) as stream:
             async for event in stream:
                 if run.asked.store:
                     events.add(event)
@@ -72,9 +73,12 @@ class Keeping:
 
     async def start(self, run: Run) -> dict[str, Any]:
         """Begin a response in the background, and return it as it is now."""
-        begun = self._agent.begun(run)
+        begun, writer = self._agent.begun(run), self._agent.writer(run)
+        # Kept before anything else, so that whoever follows it sees how it began, even if it never ends.
+        began = list(writer.began())
         await asyncio.to_thread(self._responses.create, _stored(run, begun, _soon()))
-        self._tasks[run.id] = asyncio.create_task(self._make(run, begun))
+        await asyncio.to_thread(self._responses.append_events, run.id, began)
+        self._tasks[run.id] = asyncio.create_task(self._make(run, writer, began))
         return begun
 
     async def follow(
@@ -127,53 +131,38 @@ class Keeping:
             self._next_look = now + _LOOKED_FOR_OLD
             self._responses.forget(written(now - KEPT))
 
-    async def _make(self, run: Run, begun: dict[str, Any]) -> None:
-        """Make a response to its end, however it ends."""
+    async def _make(self, run: Run, writer: Writer, began: list[Event]) -> None:
+        """Make a response to its end, however it ends. began: the events that are kept already."""
         events = EventLog()
+        for event in began:
+            events.add(event)
         fresh: list[Event] = []
-        done: list[dict[str, Any]] = []
-        last: Event | None = None
+        broken: dict[str, Any] = {}
         making = asyncio.current_task()
         assert making is not None
         pulse = asyncio.create_task(self._pulse(run.id, fresh, making))
         try:
-            async with aclosing(self._agent.stream(run)) as stream:
+            async with aclosing(self._agent.stream(run, writer)) as stream:
                 async for event in stream:
                     events.add(event)
                     fresh.append(event)
-                    if event["type"] == "response.output_item.done":
-                        done.append(event["item"])
-                    elif event["type"] in _ENDS:
-                        last = event
         except asyncio.CancelledError as stopped:
-            ended = (
-                {"status": "failed", "error": _error("server_error", str(stopped))} if stopped.args else {}
-            )
-            last = self._ended(begun, done, events, {"status": "cancelled", **ended})
+            broken = _failed("server_error", str(stopped)) if stopped.args else {"status": "cancelled"}
         except KbError as error:
-            code = getattr(error, "code", None) or type(error).__name__
-            last = self._ended(begun, done, events, {"status": "failed", "error": _error(code, str(error))})
+            broken = _failed(_code(error), str(error))
         except Exception:
             log.exception("response %s failed", run.id)
-            told = _error("server_error", "internal error; the server's log has it under the response's id")
-            last = self._ended(begun, done, events, {"status": "failed", "error": told})
+            broken = _failed(
+                "server_error", "internal error; the server's log has it under the response's id"
+            )
         finally:
             pulse.cancel()
             await asyncio.wait((pulse,))
             self._tasks.pop(run.id, None)
-        assert last is not None
-        await asyncio.to_thread(self._responses.finish, run.id, last["response"], events, _places(run))
+        for event in writer.broke_off(**broken) if broken else ():
+            events.add(event)
+        await asyncio.to_thread(self._responses.finish, run.id, events.last["response"], events, _places(run))
         await asyncio.to_thread(self._forget_old)
-
-    def _ended(
-        self, begun: dict[str, Any], done: list[dict[str, Any]], events: "EventLog", fields: dict[str, Any]
-    ) -> Event:
-        """The last event of a response that broke off. The API has none for one that was cancelled."""
-        response = {**begun, "output": done, **fields}
-        kind = "failed" if fields["status"] == "failed" else "incomplete"
-        event = {"type": f"response.{kind}", "sequence_number": events.count, "response": response}
-        events.add(event)
-        return event
 
     async def _pulse(self, response_id: str, fresh: list[Event], making: "asyncio.Task[None]") -> None:
         """Tell how far a response is, and stop it when somebody asks for that."""
@@ -192,11 +181,11 @@ class EventLog:
     def __init__(self) -> None:
         self._portions: list[bytes] = []
         self._newest: list[Event] = []
-        self.count = 0
+        self.last: Event = {}
 
     def add(self, event: Event) -> None:
         """The next one."""
-        self.count += 1
+        self.last = event
         self._newest.append(event)
         if len(self._newest) == _PORTION:
             self._portions.append(zlib.compress("\n".join(map(_line, self._newest)).encode(), level=1))
@@ -237,5 +226,10 @@ def _soon() -> str:
     return written(datetime.now(UTC) + _BELIEVED)
 
 
-def _error(code: str, message: str) -> dict[str, str]:
-    return {"code": code, "message": message}
+def _code(error: KbError) -> str:
+    """A short word: the endpoint's own, or the error's name."""
+    return getattr(error, "code", "") or re.sub(r"\B(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def _failed(code: str, message: str) -> dict[str, Any]:
+    return {"status": "failed", "error": {"code": code, "message": message}}

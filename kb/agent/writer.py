@@ -44,7 +44,9 @@ class Writer:
         return {**self._response, "output": [dict(item) for item in self._output], **fields}
 
     def began(self) -> Iterator[Event]:
-        """The first events of every response."""
+        """The first events of every response; none where they are written already."""
+        if self._sequence:
+            return
         for kind in ("created", "in_progress"):
             yield self._event(f"response.{kind}", response=self.response(status="in_progress"))
 
@@ -120,6 +122,15 @@ class Writer:
     def ended(self, response: Mapping[str, Any]) -> Event:
         """The last event: completed, incomplete or failed, as the response's status says."""
         return self._event(f"response.{response['status']}", response=dict(response))
+
+    def broke_off(self, **fields: Any) -> Iterator[Event]:
+        """What is open ends as it is, and the response with it. fields: what to set of that."""
+        # What a citer holds back may be what went wrong.
+        self._citers.clear()
+        yield from self.close(whole=False)
+        # The API has no event for one that was cancelled.
+        kind = "failed" if fields["status"] == "failed" else "incomplete"
+        yield self._event(f"response.{kind}", response=self.response(**fields))
 
     def _write_text(self, index: int, text: str) -> Iterator[Event]:
         if self._citer is None:

@@ -128,7 +128,8 @@ class Responses:
             for row in rows:
                 events = _streamed(connection, row.id)
                 error = {"code": "server_error", "message": _EXPIRED}
-                body = {**row.body, "status": "failed", "error": error}
+                done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+                body = {**row.body, "status": "failed", "error": error, "output": done}
                 number = events[-1]["sequence_number"] + 1 if events else 0
                 last = {"type": "response.failed", "sequence_number": number, "response": body}
                 _end(connection, row.id, body, _packed([*events, last]))

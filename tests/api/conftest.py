@@ -96,6 +96,12 @@ def start_server(data_dir: Path, log: Path) -> Server:
     return server
 
 
+@pytest.fixture(scope="session")
+def started() -> Callable[[Path, Path], Server]:
+    """Starts a server over a data folder, which the test ends."""
+    return start_server
+
+
 @pytest.fixture
 def serve(settings: Any, blank_catalog: Path, tmp_path: Path) -> Iterator[Callable[[], Server]]:
     """Starts servers over one data folder, one after the other; ends them all."""

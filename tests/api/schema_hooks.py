@@ -19,6 +19,13 @@ _BEYOND_SCHEMA = [
     r"invalid_input files a file is named twice",
     # What a language model writes at most.
     r"invalid_input max_output_tokens ",
+    # Whether a response is answered in the background.
+    r"invalid_input response_id only what is answered in the background",
+    # Which tiers have a rate.
+    r"invalid_input service_tier ",
+    # What the endpoints of a language model take; and that only text can be searched for.
+    r"invalid_input [\s\S]* (is no parameter of |no endpoint of )",
+    r"invalid_input (input|messages) there is no question to search for",
     # How long the vectors of a model are.
     r"invalid_input dimensions ",
     # What is printable.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from upstream import Upstream, replies
 
 pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
@@ -37,14 +38,26 @@ TAKES = {
     "body.knowledge_base_id": "kb",
     "query.knowledge_base_id": "kb",
     "body.source_connection_content_version_id": "ver",
+    "path.response_id": "resp",
+    "body.previous_response_id": "resp",
+    "body.tools[*].vector_store_ids[*]": "kb",
 }
 # What a schema cannot tell to be right; else hardly a knowledge base would come about.
 RIGHT = {
     "embedder": ["all-MiniLM-L6-v2"],
-    "model": ["all-MiniLM-L6-v2"],
+    "model": ["gpt-4.1-mini"],
     "chunk_size": [64, 200],
     "chunk_overlap": [0, 8],
 }
+ENDPOINT = """
+[[endpoint]]
+name = "scripted"
+base_url = "{url}"
+kind = "responses"
+models = ["gpt-4.1-mini"]
+"""
+# Of answers: one that can be cancelled, though it has ended, and one that cannot.
+BOTH_WAYS: list[dict[str, bool]] = [{"background": True}, {}]
 # As many as trips may delete, and some.
 KNOWLEDGE_BASES = 16
 # Ids come from what was laid in: those in the answers of other operations do not belong together.
@@ -59,14 +72,18 @@ def judged(
     until: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    upstream: Upstream,
 ) -> Callable[..., None]:
     """Called with a phase of Schemathesis and its options: fails with what it finds.
 
-    The server needs a key, and holds knowledge bases. The first is what half the requests of the phases that
-    ask one operation after the other are about.
+    The server needs a key, has a language model that always says the same, and holds knowledge bases. The
+    first is what half the requests of the phases that ask one operation after the other are about.
     """
     from kb.service import Service
 
+    upstream.script(replies.says())
+    (tmp_path / "endpoints.toml").write_text(ENDPOINT.format(url=upstream.url))
+    monkeypatch.setenv("KB_ENDPOINTS", str(tmp_path / "endpoints.toml"))
     monkeypatch.setenv("KB_HOST", "0.0.0.0")
     with Service(settings) as service:
         _, key = service.catalog.keys.create("schemathesis")
@@ -138,7 +155,10 @@ def _laid_in(
         files.append(client.post("/v1/files", **form).json()["id"])
     batch = client.post(f"{path}/file_batches", json={"file_ids": files}).json()["id"]
     until(lambda: client.get(f"{path}/file_batches/{batch}").json()["status"] == "completed")
+    asked = {"model": "gpt-4.1-mini", "input": "How is the pump started?"}
+    answers = [client.post("/v1/responses", json={**asked, **more}).json()["id"] for more in BOTH_WAYS]
     return {
+        "resp": answers,
         "language_model": [client.get("/v1/models").json()["data"][0]["id"]],
         "store": [store],
         "file": files,
@@ -184,5 +204,8 @@ def _config(phase: str, key: str, ids: dict[str, list[str]]) -> str:
                 for share, takers in ((0.5, about), (0.9, {f"body.{name}": name for name in RIGHT}))
                 for taker, name in takers.items()
             ),
+            # What makes vectors is no language model.
+            '[[operations]]\ninclude-path = "/v1/embeddings"',
+            'parameters."body.model" = { dictionary = "embedder", probability = 0.9 }',
         ]
     )
