@@ -6,7 +6,8 @@ It becomes what `kb.agent` is asked, in the terms of the Responses API.
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticCustomError
 
 from api.openai_bodies import Metadata
 from api.responses_bodies import (
@@ -22,7 +23,15 @@ from api.responses_bodies import (
 from api.schemas import WHOLE, Sent
 from kb.catalog.database import new_id
 
+
+def _unkept(store: bool) -> bool:
+    if store:
+        raise PydanticCustomError("store", "chat completions are not kept; ask POST /v1/responses")
+    return store
+
+
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Unkept = Annotated[bool, AfterValidator(_unkept), Field(json_schema_extra={"const": False})]
 _CallId = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -152,7 +161,6 @@ class ChatChoice(Sent):
 class JsonSchemaForm(Sent):
     """The schema of an answer."""
 
-    model_config = ConfigDict(populate_by_name=True)
     example: ClassVar[dict[str, Any]] = {"name": "step", "schema": {"type": "object"}}
 
     name: ToolName
@@ -195,7 +203,7 @@ class NewChatCompletion(Sent):
     metadata: Metadata | None = Field(
         None, description="Texts of your own; `knowledge_base_id` names one that the answer is to rest on."
     )
-    n: Literal[1] | None = Field(None, description="One answer.")
+    n: Annotated[int, Field(ge=1, le=1, strict=True), WHOLE] | None = Field(None, description="One answer.")
     parallel_tool_calls: bool | None = None
     presence_penalty: Penalty | None = None
     prompt_cache_key: Identifier | None = None
@@ -205,7 +213,7 @@ class NewChatCompletion(Sent):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True), WHOLE] | None = None
     service_tier: Tier | None = Field(None, description="One with a rate; see GET /v1/models.")
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    store: Literal[False] | None = Field(None, description="Chat completions are not kept; responses are.")
+    store: Unkept | None = Field(None, description="Chat completions are not kept; responses are.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)

@@ -153,11 +153,20 @@ class SearchChoice(Sent):
     type: Literal["file_search"]
 
 
+_WHOLE_SCHEMA: dict[str, JsonValue] = {
+    "if": {"properties": {"type": {"const": "json_schema"}}},
+    "then": {
+        "properties": {"name": {"type": "string"}, "schema": {"type": "object"}},
+        "required": ["name", "schema"],
+    },
+}
+
+
 class TextForm(Sent):
     """The form of an answer."""
 
     example: ClassVar[dict[str, Any]] = {"type": "text"}
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(json_schema_extra=_WHOLE_SCHEMA)
 
     type: Literal["text", "json_object", "json_schema"]
     name: ToolName | None = None
