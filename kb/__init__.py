@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kb.agent.ask import Answer, ask
     from kb.errors import KbError
     from kb.search.filters import parse_filter
     from kb.search.rerank import Rerank
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "ChunkingPolicy",
     "Hit",
     "IngestReport",
@@ -29,12 +31,15 @@ __all__ = [
     "SearchResult",
     "Service",
     "Settings",
+    "ask",
     "open",
     "parse_filter",
 ]
 
 # Imported at first use: the command line answers `--help` without the database and the models.
 _HOMES = {
+    "Answer": "kb.agent.ask",
+    "ask": "kb.agent.ask",
     "KbError": "kb.errors",
     "Rerank": "kb.search.rerank",
     "Service": "kb.service",

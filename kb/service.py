@@ -76,7 +76,7 @@ class Service:
         self.catalog = Catalog(settings.database_url)
         self.language_models = ModelCatalog.read(settings.model_catalog)
         self.ledger = Ledger(self.catalog.calls, self.catalog.usage, self.language_models)
-        self._endpoints = Endpoints.read(settings.endpoints)
+        self.endpoints = Endpoints.read(settings.endpoints)
         self._models = LoadedModels(settings.models_dir, threads=settings.threads, reranker=settings.reranker)
         self._indexes = Indexes(settings.indexes_dir, self.catalog)
         self._ingest = IngestCore(self.catalog, self._models, self._indexes)
@@ -113,7 +113,11 @@ class Service:
     @cached_property
     def gateway(self) -> Gateway:
         """Calls language models, wherever the settings say; whoever used it closes it."""
-        return Gateway(self._endpoints, self.ledger, self.catalog.secrets.get("callers"))
+        return self.new_gateway()
+
+    def new_gateway(self) -> Gateway:
+        """Another one: the connections of each belong to one event loop."""
+        return Gateway(self.endpoints, self.ledger, self.catalog.secrets.get("callers"))
 
     # Knowledge bases
 

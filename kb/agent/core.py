@@ -20,6 +20,7 @@ from kb.context.pack import LEAST_BUDGET, Place
 from kb.context.receipt import receipt_of
 from kb.context.window import window_of
 from kb.errors import InvalidInput, KbError
+from kb.gateway.core import Gateway
 from kb.gateway.events import Ended, Item, ModelCall
 from kb.metering.rates import Usage, credits_of, plain, tier_of
 from kb.models.registry import Tier
@@ -32,8 +33,10 @@ log = logging.getLogger(__name__)
 class Agent:
     """Answers. Thread-safe, but each answer is streamed within one event loop."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, gateway: Gateway | None = None) -> None:
+        """gateway: None for the service's own."""
         self._service = service
+        self._gateway = gateway
 
     def prepare(self, asked: Asked) -> Run:
         """What a request comes to: what was said before, what was found for it, and the call it needs.
@@ -94,7 +97,8 @@ class Agent:
         Nothing comes before the model's first part is there; until then whatever `Gateway.call` raises is
         raised here. What goes wrong afterwards ends the response as failed.
         """
-        async with self._service.gateway.call(run.call) as answer:
+        gateway = self._gateway or self._service.gateway
+        async with gateway.call(run.call) as answer:
             for event in writer.began():
                 yield event
             if run.grounded:

@@ -2,13 +2,14 @@
 
 import typer
 
-from kb.cli import content, documents, keys, mcp, models, reembed, search, serve, tune, upkeep, usage
+from kb.cli import ask, content, documents, keys, mcp, models, reembed, search, serve, tune, upkeep, usage
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Exact, cited search over your own documents."
 )
 app.command()(documents.ingest)
 app.command()(search.search)
+app.command()(ask.ask)
 app.command()(search.explain)
 app.command("list")(documents.list_)
 app.command()(documents.show)

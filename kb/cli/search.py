@@ -69,7 +69,7 @@ def search(
             kb,
             top_k=top_k,
             mode=mode.value,
-            where=_filter(where),
+            where=filter_of(where),
             score_threshold=score_threshold,
             dense_weight=dense_weight,
             max_per_document=max_per_document,
@@ -123,7 +123,7 @@ def explain(
             kb,
             top_k=top_k,
             mode=mode.value,
-            where=_filter(where),
+            where=filter_of(where),
             score_threshold=score_threshold,
             dense_weight=dense_weight,
             max_per_document=max_per_document,
@@ -168,7 +168,8 @@ def eval_(
         say(f"{key:16} {shown}")
 
 
-def _filter(given: str | None) -> "Filter | None":
+def filter_of(given: str | None) -> "Filter | None":
+    """The filter of an option. Raises InvalidInput."""
     from kb.search.filters import parse_filter
 
     return None if given is None else parse_filter(parsed_json(given, "filter"), param="filter")

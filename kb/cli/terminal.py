@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kb.service import Progress, Service
 
 SOME_REFUSED = 3
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
 
 class Mode(StrEnum):
@@ -51,13 +51,18 @@ def reported(as_json: bool) -> Iterator[None]:
             yield
     except KbError as error:
         if as_json:
-            print_json({"error": {"message": str(error), "type": type(error).__name__, "param": error.param}})
+            print_json(error_of(error))
         else:
             warn(f"error: {error}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         warn("stopped; what was committed stays, run again to go on from there")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def error_of(error: KbError) -> dict[str, object]:
+    """An error as `--json` tells it."""
+    return {"error": {"message": str(error), "type": type(error).__name__, "param": error.param}}
 
 
 @contextmanager
