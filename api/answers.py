@@ -381,6 +381,15 @@ class LanguageModels(Answer):
     data: list[LanguageModel]
 
 
+class RequestSchema(Answer):
+    """A JSON Schema (2020-12) with its definitions."""
+
+    type: Literal["object"] = "object"
+    properties: dict[str, Any] = Field(examples=[{"model": {"const": "gpt-4.1-mini"}}])
+    required: list[str] = Field(examples=[["input", "model"]])
+    additionalProperties: Literal[False] = False
+
+
 class Status(Answer):
     """Alive, or ready."""
 

@@ -88,7 +88,7 @@ Description = Annotated[str, Field(max_length=10_000, examples=["How the plant i
 class Sent(BaseModel):
     """Something a caller sends; a field that is not known is an error, not a surprise."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     example: ClassVar[dict[str, Any]]
 
 

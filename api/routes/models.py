@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from api import answers
 from api.answers import respond
 from api.deps import Opened
+from api.model_schemas import Api, request_schema
 from api.openapi import described
 from kb.models.registry import Model
 
@@ -25,6 +26,15 @@ def list_models(service: Opened) -> Response:
 def show_model(model: str, service: Opened) -> Response:
     """One of them."""
     return respond(_shown(service.language_models.get(model)))
+
+
+@routes.get("/{model}/schema", **described(answers.RequestSchema, errors=(404, 422)))
+def show_schema(model: str, service: Opened, api: Api = "responses") -> Response:
+    """The JSON Schema of what POST /v1/responses, or with `api=chat` /v1/chat/completions, takes for it.
+
+    Fields that the server forwards to the model are among them, and those that no endpoint takes are not.
+    """
+    return respond(request_schema(service.language_models.get(model), service.endpoints, api))
 
 
 def _shown(model: Model) -> dict[str, Any]:

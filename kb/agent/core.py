@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from kb.agent import ground, history
 from kb.agent.asked import Asked, Grounded, Run
@@ -23,7 +23,7 @@ from kb.errors import InvalidInput, KbError
 from kb.gateway.core import Gateway
 from kb.gateway.events import Ended, Item, ModelCall
 from kb.metering.rates import Usage, credits_of, plain, tier_of
-from kb.models.registry import Tier
+from kb.models.registry import Model, Tier
 from kb.search.similarity import similarity
 from kb.service import Service
 
@@ -46,13 +46,15 @@ class Agent:
         """
         service = self._service
         model = service.language_models.get(asked.model)
-        tier = self._tier(asked)
+        tier = self._tier(asked, model)
         ledger, key_id = service.ledger, asked.caller.key_id
         # Whoever cannot pay for the answer is told so before anything is searched.
         most = min(asked.max_output_tokens or model.max_output_tokens, model.max_output_tokens)
         ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(0, most)))
         if asked.functions and not model.tools:
             raise InvalidInput(f"{model.id} takes no tools", param="tools")
+        if "image" not in model.input and history.has_pictures(asked.items):
+            raise InvalidInput(f"{model.id} reads no pictures", param="input")
         said, before = self._before(asked)
         instructions = _instructions(asked)
         least = LEAST_BUDGET if asked.grounding else 0
@@ -152,14 +154,17 @@ class Agent:
             **asked.echo,
         }
 
-    def _tier(self, asked: Asked) -> Tier:
-        """The tier to ask for: of "auto", the first that the key may use."""
+    def _tier(self, asked: Asked, model: Model) -> Tier:
+        """The tier to ask for: of "auto", the model's first that the key may use."""
         if asked.service_tier != "auto":
             return tier_of(asked.service_tier)
-        if asked.caller.key_id is None:
-            return "standard"
-        allowed = self._service.ledger.spent(asked.caller.key_id).limits.tiers
-        return cast(Tier, next(iter(allowed))) if allowed and "standard" not in allowed else "standard"
+        key_id = asked.caller.key_id
+        allowed = self._service.ledger.spent(key_id).limits.tiers if key_id else None
+        offered = model.credits.tiers()
+        # Where none is both, the refusal of the first says what there is.
+        return next(
+            (tier for tier in offered if allowed is None or tier in allowed), next(iter(offered), "standard")
+        )
 
     def _before(self, asked: Asked) -> tuple[list[Item], Before]:
         """What was said in the responses that this one goes on from, and what the last of them packed."""

@@ -40,6 +40,11 @@ def questions_of(items: Sequence[Item]) -> tuple[str, ...]:
     return (said[-1],) if len(said) == 1 else (said[-1], f"{said[-2]}\n{said[-1]}")
 
 
+def has_pictures(items: Sequence[Item]) -> bool:
+    """Whether some message shows one."""
+    return any(_pictures(item) for item in items)
+
+
 def text_of(item: Item) -> str:
     """The texts of a message, one behind the other."""
     content = item.get("content") or ""
@@ -51,6 +56,9 @@ def text_of(item: Item) -> str:
 def _tokens(item: Item) -> int:
     if item.get("type", "message") != "message":
         return count_tokens(json.dumps(item, ensure_ascii=False)) + _AROUND
-    content = item["content"]
-    pictures = 0 if isinstance(content, str) else sum(part["type"] == "input_image" for part in content)
-    return count_tokens(text_of(item)) + pictures * _IMAGE + _AROUND
+    return count_tokens(text_of(item)) + _pictures(item) * _IMAGE + _AROUND
+
+
+def _pictures(item: Item) -> int:
+    content = item.get("content") or ""
+    return 0 if isinstance(content, str) else sum(part["type"] == "input_image" for part in content)

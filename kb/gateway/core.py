@@ -94,9 +94,9 @@ class Gateway:
     def _taking(self, call: ModelCall) -> list[Endpoint]:
         """The endpoints that take all parameters of a call."""
         endpoints = self.endpoints.of(call.model.id)
-        taking = [one for one in endpoints if set(call.parameters) <= _taken(one)]
+        taking = [one for one in endpoints if set(call.parameters) <= taken_by(one)]
         if not taking:
-            foreign = sorted(set(call.parameters) - _taken(endpoints[0]))
+            foreign = sorted(set(call.parameters) - taken_by(endpoints[0]))
             message = f"no endpoint of {call.model.id} takes {', '.join(foreign)}: leave it out"
             raise InvalidInput(message, param=foreign[0])
         return taking
@@ -166,7 +166,8 @@ class Gateway:
         return hmac.new(self._secret, who.encode(), sha256).hexdigest()
 
 
-def _taken(endpoint: Endpoint) -> frozenset[str]:
+def taken_by(endpoint: Endpoint) -> frozenset[str]:
+    """The parameters of a call that an endpoint takes."""
     return frozenset(_KINDS[endpoint.kind].PARAMETERS).union(endpoint.parameters)
 
 

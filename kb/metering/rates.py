@@ -9,8 +9,7 @@ from decimal import Context, Decimal
 from kb.errors import InvalidInput
 from kb.models.registry import Model, Tier
 
-# As the Responses API names tiers, in a request or an answer.
-_TIERS: dict[str, Tier] = {
+NAMES_OF_TIERS: dict[str, Tier] = {
     "standard": "standard",
     "default": "standard",
     "priority": "priority",
@@ -18,6 +17,8 @@ _TIERS: dict[str, Tier] = {
     "flex": "flex",
     "scale": "scale",
 }
+"""As the Responses API names them, in a request or an answer."""
+
 # Tokens of a call: what an endpoint tells of it may be anything.
 _MOST = 2**40
 # Sums of calls of billions of tokens at nine decimals are exact in it.
@@ -46,9 +47,11 @@ class Usage:
 
 def tier_of(name: str) -> Tier:
     """The tier that a request or an answer names. Raises InvalidInput."""
-    if name not in _TIERS:
-        raise InvalidInput(f"no service tier {name!r}; there are: {', '.join(_TIERS)}", param="service_tier")
-    return _TIERS[name]
+    if name not in NAMES_OF_TIERS:
+        raise InvalidInput(
+            f"no service tier {name!r}; there are: {', '.join(NAMES_OF_TIERS)}", param="service_tier"
+        )
+    return NAMES_OF_TIERS[name]
 
 
 def credits_of(model: Model, tier: Tier, usage: Usage) -> Decimal:
