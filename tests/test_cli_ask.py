@@ -92,7 +92,7 @@ def test_an_answer_is_printed_with_its_sources_and_its_price(
         "    line 4\n"
         "    Pull it twice.\n"
         f"gpt-4.1-mini, standard: 400 tokens in (100 cached), 20 out, {CREDITS} credits; "
-        "2 citations hold, 1 dropped\n"
+        "citations: 2 hold, 1 dropped\n"
     )
     assert (done.exit_code, done.stderr) == (0, "")
     row = _last(data)

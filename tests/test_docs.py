@@ -1,14 +1,18 @@
 """The documentation says what there is: commands, options, settings, endpoints, exports."""
 
 import re
+import shlex
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 import kb
 from kb.cli import app
+from kb.gateway.endpoints import Endpoint, Endpoints
 from kb.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -65,11 +69,27 @@ def docs(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
     return here
 
 
+@pytest.fixture
+def model(upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A language model that answers as the README shows it, named in KB_ENDPOINTS."""
+    from upstream import Answer, Used, replies
+
+    said = 'The warranty ends after two years [1: "after two years"].'
+    upstream.script(replies.says(Answer(deltas=(said,), used=Used(313, 21))))
+    file = tmp_path / "endpoints.toml"
+    file.write_text(
+        f'[[endpoint]]\nname = "x"\nbase_url = "{upstream.url}"\nkind = "chat"\nmodels = ["gpt-4.1-mini"]\n'
+    )
+    monkeypatch.setenv("KB_ENDPOINTS", str(file))
+
+
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("example", [one for one in EXAMPLES if "kb.open(" in one])
-def test_every_python_example_runs(example: str, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_python_example_runs(
+    example: str, docs: Path, model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As it stands, beside the folder `documents`. What asks a server is left to tests/api."""
     for package in ("langchain", "llama_index"):
         if f"kb.integrations.{package}" in example:
@@ -79,6 +99,22 @@ def test_every_python_example_runs(example: str, docs: Path, monkeypatch: pytest
     exec(compile(example, "README.md", "exec"), names)
     with closing(names["service"]) as service:
         assert [one.uri for one in service.documents("docs")] == ["sale.md"]
+
+
+def test_the_answer_of_the_readme_is_what_kb_ask_prints(docs: Path, model: None) -> None:
+    """As it stands, to the last decimal."""
+    (shown,) = re.findall(r"```console\n\$ (kb ask .*?)\n(.*?)```", README, re.DOTALL)
+    printed = CliRunner().invoke(app, [*shlex.split(shown[0])[1:], "--data-dir", str(docs / "data-folder")])
+    assert printed.stdout == shown[1]
+
+
+def test_the_endpoints_of_the_readme_can_be_read(tmp_path: Path) -> None:
+    """With every field that there is."""
+    (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "endpoints.toml").write_text(shown)
+    first, second = Endpoints.read(tmp_path / "endpoints.toml").of("gpt-4.1-mini")
+    assert first.model_fields_set | second.model_fields_set == set(Endpoint.model_fields) - {"key_file"}
+    assert second.models == {"gpt-4.1-mini": "gemma-3-270m"}
 
 
 def test_every_export_resolves() -> None:

@@ -98,7 +98,7 @@ def _spent(answer: "Answer") -> str:
     return (
         f"{answer.response['model']}, {answer.tier}: {usage.input:,} tokens in ({usage.cached:,} cached), "
         f"{usage.output:,} out, {answer.response['usage']['credits']} credits{about}; "
-        f"{len(answer.citations)} citations hold, {answer.dropped} dropped"
+        f"citations: {len(answer.citations)} hold, {answer.dropped} dropped"
     )
 
 
