@@ -161,7 +161,6 @@ class ChatChoice(Sent):
 class JsonSchemaForm(Sent):
     """The schema of an answer."""
 
-    model_config = ConfigDict(populate_by_name=True)
     example: ClassVar[dict[str, Any]] = {"name": "step", "schema": {"type": "object"}}
 
     name: ToolName

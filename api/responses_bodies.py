@@ -163,7 +163,6 @@ class PlainForm(Sent):
 class SchemaForm(Sent):
     """JSON of a schema."""
 
-    model_config = ConfigDict(populate_by_name=True)
     example: ClassVar[dict[str, Any]] = {
         "type": "json_schema",
         "name": "step",

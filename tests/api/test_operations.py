@@ -162,6 +162,7 @@ def test_every_route_is_described_with_examples(handbook: TestClient) -> None:
         "POST /v1/context",
         "GET /v1/models",
         "GET /v1/models/{model}",
+        "GET /v1/models/{model}/schema",
         "GET /v1/usage",
         "GET /v1/usage/calls",
         *(f"POST /v1/tools/{name}" for name in TOOLS),
