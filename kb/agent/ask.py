@@ -118,9 +118,9 @@ def answer_of(response: Mapping[str, Any]) -> Answer:
 async def _response(service: Service, run: Run, tell: Tell) -> dict[str, Any]:
     # The service's gateway may be at work in another loop, and connections belong to theirs.
     gateway = service.new_gateway()
+    agent = Agent(service, gateway)
     response: dict[str, Any] = {}
     try:
-        agent = Agent(service, gateway)
         async with aclosing(agent.stream(run, agent.writer(run))) as events:
             async for event in events:
                 response = event.get("response", response)

@@ -17,6 +17,25 @@ HOW_TO_SET = (
 )
 """What to tell whoever has no endpoint."""
 
+# What no parameter of a file may replace in a request.
+_OWNED = frozenset(
+    {
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "max_tokens",
+        "messages",
+        "model",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "stream",
+        "stream_options",
+        "tools",
+        "user",
+    }
+)
+
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -34,7 +53,8 @@ class Endpoint(BaseModel):
     base_url: HttpUrl
     kind: Literal["responses", "chat"]
     models: dict[str, str] = Field(min_length=1)
-    key_env: str | None = None
+    # Who writes the key itself here by mistake is not to read it in a message.
+    key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     key_file: Path | None = None
     connect_seconds: _Seconds = 5
     first_token_seconds: _Seconds = 120
@@ -48,6 +68,22 @@ class Endpoint(BaseModel):
     def _named(cls, given: object) -> object:
         """A plain list: they are called there as here."""
         return {one: one for one in given} if isinstance(given, list) else given
+
+    @field_validator("parameters")
+    @classmethod
+    def _schemas(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not given:
+            return given
+        from jsonschema import Draft202012Validator, SchemaError
+
+        if owned := sorted(_OWNED & set(given)):
+            raise ValueError(f"{owned[0]} is set here for every call")
+        for name, schema in given.items():
+            try:
+                Draft202012Validator.check_schema(schema)
+            except SchemaError as error:
+                raise ValueError(f"{name} has no JSON Schema: {error.message}") from error
+        return given
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from kb.errors import UpstreamBusy, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from kb.errors import InvalidInput, UpstreamBusy, UpstreamFailed, UpstreamRefused, UpstreamTimeout
 
 if TYPE_CHECKING:
     import openai
@@ -83,6 +83,11 @@ def of_status(endpoint: str, error: "openai.APIStatusError", now: datetime) -> F
         return Failed(reason, refusal, may_pass=False, elsewhere=False)
     failure = UpstreamFailed(f"{endpoint} failed ({status}): {said}")
     return Failed(reason, failure, may_pass=_again(error, True), after=after)
+
+
+def of_key(error: InvalidInput) -> Failed:
+    """The key cannot be read: that is the operator's to mend, and another endpoint may have its own."""
+    return Failed("no_key", UpstreamFailed(str(error)), may_pass=False)
 
 
 def of_connection(endpoint: str, error: Exception) -> Failed:

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from kb.errors import InvalidInput
 from kb.gateway.endpoints import Endpoint
-from kb.gateway.faults import Broken, of_connection, of_status
+from kb.gateway.faults import Broken, of_connection, of_key, of_status
 
 if TYPE_CHECKING:
     import httpx2
@@ -47,7 +48,11 @@ class Transport:
         import openai
 
         try:
-            response = await self._client(endpoint).post(
+            client = self._client(endpoint)
+        except InvalidInput as error:
+            raise of_key(error) from error
+        try:
+            response = await client.post(
                 path, cast_to=httpx2.Response, body=dict(body), options={"headers": _UNREAD}
             )
         except openai.APIStatusError as error:
