@@ -72,13 +72,13 @@ class Server:
             return False
 
 
-def start_server(data_dir: Path, log: Path) -> Server:
-    """A server over a data folder, once it is ready."""
+def start_server(data_dir: Path, log: Path, **settings: str) -> Server:
+    """A server over a data folder, once it is ready. settings: variables of its environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "api.app:from_environment", "--factory"]
-    environment = {**os.environ, "KB_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "KB_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT), **settings}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--no-access-log"],
@@ -97,7 +97,7 @@ def start_server(data_dir: Path, log: Path) -> Server:
 
 
 @pytest.fixture(scope="session")
-def started() -> Callable[[Path, Path], Server]:
+def started() -> Callable[..., Server]:
     """Starts a server over a data folder, which the test ends."""
     return start_server
 

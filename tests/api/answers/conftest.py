@@ -58,7 +58,8 @@ DOCUMENTS = {
 class House:
     """A data folder that `kb serve` has open, in two processes, and other processes beside it.
 
-    keys: secrets by name, ids: what they are listed as; two are there, others can be made.
+    keys: secrets by name, ids: what they are listed as; two are there, others can be made. environment: what
+    further processes over this folder have to be started with.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class House:
     keys: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     clients: list[OpenAI] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
 
     def make_key(self, name: str, limits: Limits | None = None) -> OpenAI:
         """The SDK with a key of its own, which may call and spend what its limits say."""
@@ -139,19 +141,16 @@ def built(
             "KB_ENDPOINTS": str(_endpoints(folder, scripted.url, nowhere)),
             "KB_DATA_DIR": str(folder),
         }
-        with pytest.MonkeyPatch.context() as patch:
-            # Further processes over this folder are started with it.
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            command = [sys.executable, "-m", "kb.cli", "serve", "--workers", "2", "--port", str(port)]
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-            try:
-                until(lambda: _ready(house, process), 60)
-                _lay_in(house)
-                yield house
-            finally:
-                process.terminate()
-                process.wait(30)
+        house.environment.update({name: environment[name] for name in ("KB_MODEL_CATALOG", "KB_ENDPOINTS")})
+        command = [sys.executable, "-m", "kb.cli", "serve", "--workers", "2", "--port", str(port)]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            until(lambda: _ready(house, process), 60)
+            _lay_in(house)
+            yield house
+        finally:
+            process.terminate()
+            process.wait(30)
     assert "Traceback" not in (said := (folder / "log").read_text()), said
 
 

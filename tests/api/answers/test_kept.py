@@ -27,7 +27,7 @@ def beside(
     built: Any, started: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
     """A further server process over the same data folder."""
-    server = started(built.folder, tmp_path_factory.mktemp("beside") / "log")
+    server = started(built.folder, tmp_path_factory.mktemp("beside") / "log", **built.environment)
     yield server
     server.end()
 
@@ -35,7 +35,7 @@ def beside(
 @pytest.fixture
 def doomed(house: Any, started: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
     """One more, to be killed."""
-    server = started(house.folder, tmp_path / "log")
+    server = started(house.folder, tmp_path / "log", **house.environment)
     yield server
     server.end()
 
