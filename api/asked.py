@@ -44,6 +44,8 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
     searches = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     metadata = body.metadata or {}
     new = body if isinstance(body, NewResponse) else None
+    if new and "reasoning.encrypted_content" in (new.include or ()):
+        parameters["include"] = ["reasoning.encrypted_content"]
     return Asked(
         model=body.model,
         items=tuple(_items(body.input)),
