@@ -52,6 +52,7 @@ def test_a_server_loads_the_mcp_sdk_when_it_is_first_asked() -> None:
 def test_the_face_is_what_is_promised() -> None:
     """`__all__` is these names, every one resolves, and nothing else does by accident."""
     assert kb.__all__ == [
+        "Answer",
         "ChunkingPolicy",
         "Hit",
         "IngestReport",
@@ -61,6 +62,7 @@ def test_the_face_is_what_is_promised() -> None:
         "SearchResult",
         "Service",
         "Settings",
+        "ask",
         "open",
         "parse_filter",
     ]

@@ -53,7 +53,8 @@ def test_a_caller_that_leaves_frees_the_slot(desk: Any, served: Any, local_model
     came = desk.ask(served, call=ask(desk, "Count to a thousand: one, two,", most=1000), leave_after=3)
     left = time.monotonic()
     while any(slot["is_processing"] for slot in httpx2.get(local_model.replace("/v1", "/slots")).json()):
-        assert time.monotonic() - left < 5
+        # Far less than the answer would take, on a machine that has other things to do.
+        assert time.monotonic() - left < 12
     assert came.ends == [("cancelled", None)]
     assert came.tokens == [(ask(desk, "Count to a thousand: one, two,").input_tokens, 3, True)]
 
