@@ -115,12 +115,14 @@ def grounding(searches: Sequence[FileSearchTool], metadata: Mapping[str, str]) -
         return None
     tool = searches[0] if searches else None
     ranking = tool.ranking_options if tool else None
+    weights = ranking.hybrid_search if ranking else None
     return Grounding(
         tuple(dict.fromkeys(named)),
         where=None if tool is None or tool.filters is None else parse_filter(tool.filters),
         top_k=tool.max_num_results if tool else None,
         max_tokens=tool.max_context_tokens if tool else None,
         least_similarity=ranking.score_threshold if ranking else None,
+        dense_weight=weights.dense_weight() if weights else None,
     )
 
 

@@ -194,6 +194,10 @@ class HybridSearch(Sent):
             raise PydanticCustomError("weights", "one of the weights is above 0")
         return self
 
+    def dense_weight(self) -> float:
+        """As `Service.search` takes it."""
+        return self.embedding_weight / (self.embedding_weight + self.text_weight)
+
 
 class RankingOptions(Sent):
     """How results are ranked, and how near they must be."""
@@ -248,8 +252,7 @@ class VectorStoreSearch(Sent):
             "top_k": self.max_num_results,
             "where": None if self.filters is None else parse_filter(self.filters),
             "least_similarity": ranking.score_threshold,
-            "dense_weight": weights
-            and weights.embedding_weight / (weights.embedding_weight + weights.text_weight),
+            "dense_weight": weights and weights.dense_weight(),
         }
 
 

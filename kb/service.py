@@ -338,12 +338,13 @@ class Service:
         mode: Mode = "hybrid",
         where: Filter | None = None,
         least_similarity: float | None = None,
+        dense_weight: float | None = None,
         before: Sequence[Place] = (),
     ) -> PackedContext:
         """A context of at most so many tokens that answers a question: `kb.context.core.ContextCore.pack`.
 
-        top_k: how many hits it is made of; None for as many as such a budget could hold. least_similarity: as
-        in `search`; what says the same is then packed as often as it is found.
+        top_k: how many hits it is made of; None for as many as such a budget could hold. dense_weight,
+        least_similarity: as in `search`; with the latter what says the same is packed as often as found.
         """
         most = top_k or min(MAX_TOP_K, max(10, budget // _TOKENS_PER_HIT))
         found = self.search(
@@ -355,6 +356,7 @@ class Service:
             # A search does not do both.
             collapse_duplicates=least_similarity is None,
             least_similarity=least_similarity,
+            dense_weight=dense_weight,
         )
         return self._context.pack(found.hits, budget, before)
 

@@ -17,7 +17,7 @@ class Grounding:
     """Knowledge bases that an answer is to rest on.
 
     top_k: hits to begin with; None for as many as fit. max_tokens: of passages for this question; those of
-    the turns before come on top, and the window may leave less. least_similarity: as in a search.
+    the turns before come on top, and the window may leave less. least_similarity, dense_weight: as in search.
     """
 
     knowledge_bases: tuple[str, ...]
@@ -25,6 +25,7 @@ class Grounding:
     top_k: int | None = None
     max_tokens: int | None = None
     least_similarity: float | None = None
+    dense_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

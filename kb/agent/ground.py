@@ -55,6 +55,7 @@ def ground(service: Service, queries: Sequence[str], asked: Grounding, room: int
         where=asked.where,
         before=before.places,
         least_similarity=asked.least_similarity,
+        dense_weight=asked.dense_weight,
     )
     ids = {hit.knowledge_base_id for hit in made.hits}
     ids |= {service.catalog.knowledge_bases.get(name).id for name in asked.knowledge_bases}

@@ -138,6 +138,23 @@ def test_how_a_search_is_asked_for(client: OpenAI, upstream: Upstream) -> None:
         assert ("No passage was found" in passages) == (found == 0)
 
 
+def test_meaning_alone_ranks_by_nearness(client: OpenAI, upstream: Upstream) -> None:
+    """Weights of a search are heeded: with none on words the order is that of the scores."""
+    weights = {"hybrid_search": {"embedding_weight": 1, "text_weight": 0}}
+    orders = []
+    for options in ({"ranking_options": weights}, {}):
+        answer = client.responses.create(
+            model="gpt-4.1-mini",
+            input="4711 pump start brine",
+            tools=[{**SEARCH, **options}],  # type: ignore[list-item]
+            include=["file_search_call.results"],
+        )
+        orders.append([one.score for one in answer.output[0].results])  # type: ignore[union-attr]
+    by_meaning, by_both = orders
+    assert by_meaning == sorted(by_meaning, reverse=True)
+    assert by_both != sorted(by_both, reverse=True)
+
+
 def test_what_is_not_to_be_kept(client: OpenAI, upstream: Upstream) -> None:
     """Is answered, and not there afterwards, and cannot be gone on from."""
     answer = client.responses.create(model="gpt-4.1-mini", input="How?", store=False)
