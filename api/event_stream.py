@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
@@ -19,12 +19,18 @@ _HEADERS = {
 }
 # A proxy or client that hears nothing for long takes the connection for dead; a comment is something.
 _QUIET_SECONDS = 15.0
+# As many events as an answer opens with: until they are out, to make others would only keep them waiting.
+_OPENING = 5
 # Events that wait for a client who reads slowly; then what makes them waits.
 _MOST_WAITING = 64
 
 
 class EventStream(Response):
-    """A stream of events, each as bytes. What makes them is closed as soon as the client has left."""
+    """A stream of events, each as bytes, that is made from now on and sent when it is called.
+
+    What is ready at the same moment goes out together: the first events of an answer, and under load more.
+    What makes them is closed as soon as the client has left.
+    """
 
     media_type = None
 
@@ -32,7 +38,22 @@ class EventStream(Response):
         super().__init__(headers=_HEADERS)
         # Its length is not known.
         del self.headers["content-length"]
-        self._events = events
+        self._waiting: list[bytes] = []
+        self._most = _OPENING
+        self._ready, self._room = asyncio.Event(), asyncio.Event()
+        self._making = asyncio.ensure_future(self._make(events))
+        self._making.add_done_callback(lambda _: self._ready.set())
+
+    async def begun(self, receive: Receive) -> Self:
+        """The same, once its first event is there. Raises what came instead of it, and ClientDisconnect."""
+        try:
+            await unless_left(receive, self._ready.wait())
+            if not self._waiting:
+                await self._making
+        except BaseException:
+            await self._stop()
+            raise
+        return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -42,37 +63,33 @@ class EventStream(Response):
             await unless_left(receive, self._send(send))
         finally:
             breathing.cancel()
+            await self._stop()
         await send({"type": "http.response.body", "body": b""})
 
+    async def _make(self, events: AsyncGenerator[bytes, None]) -> None:
+        async with aclosing(events):
+            async for piece in events:
+                self._waiting.append(piece)
+                self._ready.set()
+                if len(self._waiting) >= self._most:
+                    self._room.clear()
+                    await self._room.wait()
+
     async def _send(self, send: Send) -> None:
-        """What is ready at the same moment goes out together: under load that is several events."""
-        ready, room = asyncio.Event(), asyncio.Event()
-        waiting: list[bytes] = []
+        while self._waiting or not self._making.done():
+            await self._ready.wait()
+            self._ready.clear()
+            data = b"".join(self._waiting)
+            self._waiting.clear()
+            if data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            self._most = _MOST_WAITING
+            self._room.set()
+        await self._making
 
-        async def make() -> None:
-            async with aclosing(self._events) as events:
-                async for piece in events:
-                    waiting.append(piece)
-                    ready.set()
-                    if len(waiting) >= _MOST_WAITING:
-                        room.clear()
-                        await room.wait()
-
-        making = asyncio.ensure_future(make())
-        making.add_done_callback(lambda _: ready.set())
-        try:
-            while not making.done() or waiting:
-                await ready.wait()
-                ready.clear()
-                data = b"".join(waiting)
-                waiting.clear()
-                room.set()
-                if data:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-            await making
-        finally:
-            making.cancel()
-            await asyncio.wait((making,))
+    async def _stop(self) -> None:
+        self._making.cancel()
+        await asyncio.wait((self._making,))
 
 
 async def _breathe(send: Send) -> None:

@@ -10,7 +10,7 @@ from api.chat_bodies import NewChatCompletion
 from api.deps import Direct, body, caller_key, keeping_of, service_of
 from api.event_stream import EventStream, unless_left
 from api.openapi import described
-from api.routes.responses import CALL_ERRORS, MAX_BODY, begun, prepared
+from api.routes.responses import CALL_ERRORS, MAX_BODY, prepared
 from api.unanswered import unanswered
 from kb.errors import NoEndpoint
 
@@ -34,8 +34,7 @@ async def create_chat_completion(request: Request) -> Response:
     keeping = keeping_of(request)
     try:
         if sent.stream:
-            events = await begun(request, keeping.answer(run))
-            return EventStream(completion.chunks(events))
+            return await EventStream(completion.chunks(keeping.answer(run))).begun(request.receive)
         return respond(completion.whole(await unless_left(request.receive, keeping.respond(run))))
     except NoEndpoint as error:
         return unanswered(error, run)

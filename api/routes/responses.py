@@ -129,20 +129,6 @@ async def prepared(request: Request, asked: Callable[[], Asked], *, searches: bo
     return await to_thread.run_sync(prepare)
 
 
-async def begun(request: Request, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    """The same events, of which the first is there: what goes wrong before is an error and no stream."""
-    first = await unless_left(request.receive, anext(events, None))
-
-    async def all_of_them() -> AsyncGenerator[Event, None]:
-        async with aclosing(events):
-            if first is not None:
-                yield first
-            async for one in events:
-                yield one
-
-    return all_of_them()
-
-
 async def _prepared(request: Request, sent: ResponseParameters) -> Run:
     service, key = service_of(request), caller_key(request)
     searches = bool(sent.tools or sent.metadata)
@@ -150,11 +136,11 @@ async def _prepared(request: Request, sent: ResponseParameters) -> Run:
 
 
 async def _streamed(request: Request, events: AsyncGenerator[Event, None]) -> Response:
-    ready = await begun(request, events)
+    """The events as they are sent. The first is there when this returns: what fails before is an error."""
 
     async def pieces() -> AsyncGenerator[bytes, None]:
-        async with aclosing(ready):
-            async for one in ready:
+        async with aclosing(events):
+            async for one in events:
                 yield event(one["type"], one)
 
-    return EventStream(pieces())
+    return await EventStream(pieces()).begun(request.receive)
