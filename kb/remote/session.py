@@ -220,7 +220,8 @@ class Session:
             case httpx2.TimeoutException():
                 return RemoteTimeout(f"{self._name} did not answer in time when it was asked {what}")
             case httpx2.HTTPError() | OSError():
-                return RemoteFailed(f"{self._name} cannot be reached {what}: {error}")
+                why = str(error) or type(error).__name__
+                return RemoteFailed(f"{self._name} cannot be reached {what}: {why}")
             case MCPError():
                 kind = RemoteTimeout if error.code == REQUEST_TIMEOUT else RemoteFailed
                 status = f" (HTTP {self._status})" if (self._status or 0) >= 400 else ""

@@ -105,7 +105,9 @@ class Guard:
         except httpx2.InvalidURL as error:
             raise AddressRefused(f"{shown(url)} leads to what is no address: {error}", param="url") from error
         except httpx2.HTTPError as error:
-            raise RemoteFailed(f"{shown(url)} cannot be read: {error}") from error
+            raise RemoteFailed(
+                f"{shown(url)} cannot be read: {str(error) or type(error).__name__}"
+            ) from error
         raise RemoteFailed(f"{shown(url)} redirects more than {limits.redirects} times")
 
 
