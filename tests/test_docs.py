@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import kb
 from kb.cli import app
 from kb.gateway.endpoints import Endpoint, Endpoints
+from kb.remote.connectors import Connectors
 from kb.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -108,10 +109,21 @@ def test_the_answer_of_the_readme_is_what_kb_ask_prints(docs: Path, model: None)
     assert printed.stdout == shown[1]
 
 
+def toml(table: str) -> str:
+    """The example of a file that has these tables."""
+    (shown,) = (one for one in re.findall(r"```toml\n(.*?)```", README, re.DOTALL) if f"[[{table}]]" in one)
+    return str(shown)
+
+
+def test_the_connectors_of_the_readme_can_be_read(tmp_path: Path) -> None:
+    """One at a URL, one that is started."""
+    (tmp_path / "connectors.toml").write_text(toml("connector"))
+    assert [one.id for one in Connectors.read(tmp_path / "connectors.toml").all] == ["tickets", "clock"]
+
+
 def test_the_endpoints_of_the_readme_can_be_read(tmp_path: Path) -> None:
     """With every field that there is."""
-    (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "endpoints.toml").write_text(shown)
+    (tmp_path / "endpoints.toml").write_text(toml("endpoint"))
     first, second = Endpoints.read(tmp_path / "endpoints.toml").of("gpt-4.1-mini")
     assert first.model_fields_set | second.model_fields_set == set(Endpoint.model_fields) - {"key_file"}
     assert second.models == {"gpt-4.1-mini": "gemma-3-270m"}
