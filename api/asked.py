@@ -13,6 +13,7 @@ from api.responses_bodies import (
     Item,
     NewResponse,
     ResponseParameters,
+    ServerTool,
 )
 from kb.agent.asked import Asked, Grounding
 from kb.catalog.database import new_id
@@ -39,7 +40,8 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
     if body.text:
         parameters["text"] = body.text.model_dump(exclude_none=True, by_alias=True)
     choice = body.tool_choice
-    if functions and choice is not None and (shown := _shown(choice)) != {"type": "file_search"}:
+    own = any(isinstance(tool, ServerTool) for tool in body.tools or ())
+    if (functions or own) and choice is not None and (shown := _shown(choice)) != {"type": "file_search"}:
         parameters["tool_choice"] = shown
     searches = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     metadata = body.metadata or {}
@@ -55,7 +57,10 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
         max_output_tokens=body.max_output_tokens,
         service_tier=body.service_tier or "auto",
         caller=Caller(key_id, body.safety_identifier or body.user),
-        grounding=None if choice == "none" else grounding(searches, metadata),
+        # With tools at hand the model searches by itself, and the metadata names where.
+        grounding=None if choice == "none" else grounding(searches, {} if own else metadata),
+        own_tools=own and choice != "none",
+        max_tool_calls=body.max_tool_calls,
         previous_response_id=body.previous_response_id,
         metadata=metadata,
         truncate=body.truncation == "auto",

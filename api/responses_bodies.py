@@ -95,6 +95,32 @@ class InputReasoning(Sent):
     type: Literal["reasoning"]
 
 
+class CallError(Told):
+    """Why a tool gave nothing."""
+
+    type: Literal["mcp_tool_execution_error"]
+    content: list[InputText]
+
+
+class InputServerCall(Told):
+    """A call of a tool that this server made in an answer given before."""
+
+    type: Literal["mcp_call"]
+    id: _Id
+    server_label: _Id
+    name: _Id
+    arguments: str
+    output: str | None = None
+    error: CallError | None = None
+
+
+class InputToolList(Told):
+    """The tools of a server, as an answer given before listed them. Nothing is added by it."""
+
+    type: Literal["mcp_list_tools"]
+    id: _Id | None = None
+
+
 class InputSearch(Told):
     """A search of an answer given before. What it found is in that answer."""
 
@@ -133,6 +159,20 @@ class FileSearchTool(Sent):
     )
     filters: Filters | None = Field(None, description="As in a search.")
     ranking_options: RankingOptions | None = None
+
+
+class ServerTool(Sent):
+    """Tools that this server runs for the model: `kb` is those over its own knowledge bases."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "mcp", "server_label": "kb", "connector_id": "kb"}
+
+    type: Literal["mcp"]
+    server_label: Literal["kb"] = "kb"
+    connector_id: Literal["kb"]
+    require_approval: Literal["never"] | None = Field(
+        None, description="They read, and change nothing: nobody is asked."
+    )
+    server_description: str | None = None
 
 
 class FunctionChoice(Sent):
@@ -203,10 +243,19 @@ class StreamOptions(Sent):
     include_usage: StrictBool | None = Field(None, description="Always told by the last event.")
 
 
-Item = InputMessage | InputCall | InputCallOutput | InputReasoning | InputSearch
+Item = (
+    InputMessage
+    | InputCall
+    | InputCallOutput
+    | InputReasoning
+    | InputSearch
+    | InputServerCall
+    | InputToolList
+)
 Input = Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS)]
 Tools = Annotated[
-    list[Annotated[FunctionTool | FileSearchTool, Field(discriminator="type")]], Field(max_length=MAX_TOOLS)
+    list[Annotated[FunctionTool | FileSearchTool | ServerTool, Field(discriminator="type")]],
+    Field(max_length=MAX_TOOLS),
 ]
 ToolChoice = (
     Literal["none", "auto", "required"]
@@ -226,6 +275,9 @@ class ResponseParameters(Sent):
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=2**31, strict=True), WHOLE] | None = Field(
         None, description="The model's most."
+    )
+    max_tool_calls: Annotated[int, Field(ge=1, le=1000, strict=True), WHOLE] | None = Field(
+        None, description="Of this server's tools; then the model has to answer."
     )
     metadata: Metadata | None = Field(
         None, description="Texts of your own; `knowledge_base_id` names one that the answer is to rest on."

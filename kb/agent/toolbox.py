@@ -3,18 +3,19 @@
 import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kb.agent.cite import Source
 from kb.content.fence import visible
-from kb.content.peek import Span
 from kb.errors import KbError
 from kb.service import Service
 from kb.tools import registry
 from kb.tools.offer import offered
 from kb.tools.results import FoundMatches, FoundPassages, LoadedContent, PeekedContent, Result
+from kb.types import Version
 
 OWN = "kb"
 """The label of the tools over this service's own knowledge bases."""
@@ -24,11 +25,27 @@ _LEAST_BUDGET = 256
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a call, as the model reads it. sources: what may be cited of it, as the text numbers them."""
+    """What came of a call, as the model reads it."""
 
     text: str
     is_error: bool = False
-    sources: tuple[Source, ...] = ()
+
+
+class Numbers:
+    """What may be cited in a run, numbered in the order in which the model came to see it. Thread-safe."""
+
+    def __init__(self, sources: Sequence[Source] = ()) -> None:
+        self._lock = threading.Lock()
+        self.sources = list(sources)
+
+    def add(self, spans: Sequence[tuple[Version, int, int]]) -> list[int]:
+        """The numbers of spans of versions, from now on."""
+        with self._lock:
+            first = len(self.sources) + 1
+            for number, (version, start, end) in enumerate(spans, first):
+                place = (version.id, version.content_id, version.title, version.uri, start, end)
+                self.sources.append(Source(number, *place, ((start, end),)))
+        return list(range(first, first + len(spans)))
 
 
 class ServerTool(Protocol):
@@ -53,8 +70,8 @@ class ServerTool(Protocol):
     def digest(self, arguments: str) -> str:
         """What such a yes is bound to: server, definition, and the arguments as the model wrote them."""
 
-    async def call(self, arguments: Mapping[str, Any], first: int) -> Outcome:
-        """Run it. first: the number of the first source. Never raises for what the model can mend."""
+    async def call(self, arguments: Mapping[str, Any], numbers: Numbers) -> Outcome:
+        """Run it; what of its result may be cited gets numbers. Never raises for what the model can mend."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,7 @@ class OwnTool:
         """See `ServerTool`."""
         return digest_of(self.label, self.function, arguments)
 
-    async def call(self, arguments: Mapping[str, Any], first: int) -> Outcome:
+    async def call(self, arguments: Mapping[str, Any], numbers: Numbers) -> Outcome:
         """See `ServerTool`."""
         budget = max(_LEAST_BUDGET, self.window // registry.tool(self.name).share)
 
@@ -88,7 +105,7 @@ class OwnTool:
                 )
             except KbError as error:
                 return Outcome(visible(str(error)), is_error=True)
-            return _outcome(self.service, result, first)
+            return _outcome(self.service, result, numbers)
 
         return await asyncio.to_thread(run)
 
@@ -139,21 +156,17 @@ def digest_of(label: str, function: Mapping[str, Any], arguments: str) -> str:
     return hashlib.sha256(bound.encode()).hexdigest()
 
 
-def _outcome(service: Service, result: Result, first: int) -> Outcome:
-    """The result with numbers to cite it by."""
-    spans = _spans(result)
-    sources = []
-    for number, (version_id, start, end) in enumerate(spans, first):
-        version = service.contents.open(version_id).version
-        span: Span = (start, end)
-        sources.append(
-            Source(number, version_id, version.content_id, version.title, version.uri, start, end, (span,))
-        )
+def _outcome(service: Service, result: Result, numbers: Numbers) -> Outcome:
+    """The result, with numbers to cite it by."""
+    spans = [(service.contents.open(name).version, start, end) for name, start, end in _spans(result)]
+    given = numbers.add(spans)
     if isinstance(result, FoundPassages):
-        return Outcome(result.shown(first), sources=tuple(sources))
-    told = "; ".join(f"{one.start} to {one.end} as [{one.number}]" for one in sources)
-    note = f"\nTo cite it: characters {told}." if told else ""
-    return Outcome(f"{result.shown()}{note}", sources=tuple(sources))
+        return Outcome(result.shown(given[0] if given else 1))
+    told = "; ".join(
+        f"characters {start} to {end} are [{number}]"
+        for number, (_, start, end) in zip(given, spans, strict=True)
+    )
+    return Outcome(f"{result.shown()}\nTo cite: {told}." if told else result.shown())
 
 
 def _spans(result: Result) -> list[tuple[str, int, int]]:

@@ -357,7 +357,7 @@ response_events = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-# Tool calls of a run: written before the call and after it, so that none is ever made twice. No foreign key: a
+# Tool calls of a run: written before the call and after it, and so never made twice. No foreign key: a
 # run that is not kept makes calls as well.
 steps = Table(
     "steps",
@@ -373,8 +373,8 @@ steps = Table(
     Column("finished_at", String(32)),
 )
 
-# Calls that wait for a person's yes. digest: of the server, the tool's definition and the arguments, to which
-# the yes is bound.
+# Calls that wait for a person's yes. digest: of the server, the tool's definition and the arguments, which
+# the yes is bound to.
 approvals = Table(
     "approvals",
     metadata,
