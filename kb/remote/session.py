@@ -41,6 +41,8 @@ MOST_LIST_BYTES = 1_000_000
 _MOST_ANSWER_BYTES = 8_000_000
 _MOST_PAGES = 100
 _CLOSE_SECONDS = 10.0
+# Streams that broke off and were gone on with, in one session.
+_MOST_RESUMED = 20
 # The SDK's words for a connection that is gone; a stream that broke off has the same code and others.
 _CLOSED = "Connection closed"
 _SHOWN = 500
@@ -70,6 +72,7 @@ class Session:
         self._closing = asyncio.Event()
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._status: int | None = None
+        self._resumed = 0
         self._held: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -155,12 +158,21 @@ class Session:
             seconds=max(self._server.call_seconds, self._server.list_seconds),
         )
         async with Guard(at.allow, self._resolve).client(limits, at.headers) as http:
-            http.event_hooks["response"].append(self._note)
+            http.event_hooks = {"request": [self._resume_only], "response": [self._note]}
             # The SDK follows redirects within the origin, and with the credentials no others.
             async with streamable_http_client(
                 at.url, http_client=http, max_sse_event_size=_MOST_ANSWER_BYTES
             ) as streams:
                 yield streams
+
+    async def _resume_only(self, request: httpx2.Request) -> None:
+        """Nothing is listened to but the answers to what was asked, and those are not fetched without end."""
+        if request.method == "GET":
+            self._resumed += 1
+            if "last-event-id" not in request.headers or self._resumed > _MOST_RESUMED:
+                # The SDK takes it for a stream that is not there. With one that is, its server could have it
+                # come again at once, and again.
+                raise httpx2.RemoteProtocolError("not listened to")
 
     async def _note(self, response: httpx2.Response) -> None:
         self._status = response.status_code

@@ -180,7 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": said}).encode())
 
     def do_GET(self) -> None:
-        self.reply(b"", status=405)
+        self.server.asked.append("GET")
+        self.server.says.get("GET", lambda handler, _: handler.reply(b"", status=405))(self, {})
 
     def reply(
         self, body: bytes, *, status: int = 200, kind: str = "application/json", **headers: str

@@ -140,6 +140,23 @@ def test_a_call_that_goes_wrong_is_told(says: Any, told: str, bare: Any, over_ht
     assert f"the server peer ({bare.url})" in str(raised.value)
 
 
+def test_a_server_is_not_asked_again_and_again(bare: Any, over_http: Any) -> None:
+    """By a stream of its own, or by one that breaks off each time and asks to be gone on with at once."""
+    event = b"id: 1\nretry: 0\ndata:\n\n"
+
+    def breaks(handler: Any, request: Any) -> None:
+        handler.reply(event, kind="text/event-stream")
+
+    def begins(handler: Any, request: Any) -> None:
+        result = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": bare.says["begun"]}).encode()
+        handler.reply(result, **{"mcp-session-id": "1"})
+
+    bare.says |= {"begun": bare.says["initialize"], "initialize": begins, "GET": breaks, "tools/call": breaks}
+    with pytest.raises(RemoteFailed, match="SSE stream ended and reconnection attempts were exhausted"):
+        called(over_http(bare.url))
+    assert bare.asked.count("GET") <= 20
+
+
 def test_a_server_that_is_gone_is_told(bare: Any, over_http: Any) -> None:
     """Nobody listens there."""
     url = bare.url.replace(str(bare.server_address[1]), "1")
