@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kb.content.fence import NOTICE, named, quoted, visible
+from kb.content.fence import NOTICE, named, quoted
 from kb.remote.approval import canonical
 from kb.tokens import count_tokens
 
@@ -32,7 +32,7 @@ def read(tool: str, answer: Mapping[str, Any], max_tokens: int) -> RemoteResult:
     failed = answer.get("isError") is True
     text = "\n\n".join(parts) or "(nothing)"
     head = f"The tool {tool} {'failed' if failed else 'answered'}. {NOTICE}"
-    return RemoteResult(_within(head, visible(text), max_tokens), failed, structured)
+    return RemoteResult(_within(head, text, max_tokens), failed, structured)
 
 
 def _within(head: str, text: str, max_tokens: int) -> str:

@@ -54,6 +54,12 @@ def test_a_connector_has_the_credentials_and_the_word_of_its_operator(
     assert described(Connectors((set_up,)), connector_id="a").approvals == (set_up.require_approval,)
 
 
+def test_a_connector_reaches_the_public_network_unless_its_operator_says_otherwise() -> None:
+    """As an address of a user does."""
+    plain = Connector.model_validate({"id": "a", "url": "http://127.0.0.1:9/mcp"})
+    assert described(Connectors((plain,)), connector_id="a").at == Address("http://127.0.0.1:9/mcp")
+
+
 def test_a_command_comes_from_the_operator_alone() -> None:
     """There is no field of a request for it."""
     set_up = Connector.model_validate({"id": "a", "command": "run", "args": ["x"], "env": {"K": "s3cret"}})
