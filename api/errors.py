@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from kb.errors import (
+    AddressRefused,
     AlreadyExists,
     DocumentRefused,
     InsufficientCredits,
@@ -27,6 +28,8 @@ from kb.errors import (
     NoEndpoint,
     NotAllowed,
     NotFound,
+    RemoteFailed,
+    RemoteTimeout,
     StorageFailed,
     StorageFull,
     UpstreamBusy,
@@ -40,6 +43,7 @@ from kb.errors import (
 _STATUS: dict[type, tuple[int, str]] = {
     InvalidFilter: (422, "invalid_filter"),
     WindowExceeded: (400, "context_length_exceeded"),
+    AddressRefused: (422, "address_refused"),
     InvalidInput: (422, "invalid_input"),
     NotFound: (404, "not_found"),
     ModelNotFound: (404, "model_not_found"),
@@ -53,6 +57,8 @@ _STATUS: dict[type, tuple[int, str]] = {
     UpstreamRefused: (400, "upstream_refused"),
     UpstreamBusy: (429, "upstream_busy"),
     UpstreamTimeout: (504, "upstream_timeout"),
+    RemoteFailed: (502, "remote_failed"),
+    RemoteTimeout: (504, "remote_timeout"),
     ModelMismatch: (409, "model_mismatch"),
     StorageFull: (507, "storage_full"),
     StorageFailed: (500, "storage_failed"),

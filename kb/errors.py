@@ -3,7 +3,8 @@
 KbError
 ├── InvalidInput                 the caller can mend it; `param` names the field
 │   ├── InvalidFilter
-│   └── WindowExceeded           more than a language model reads at once
+│   ├── WindowExceeded           more than a language model reads at once
+│   └── AddressRefused           no address of the public network, nor one that the operator opened
 ├── NotFound
 │   └── ModelNotFound            no model of that name is at work here
 ├── AlreadyExists
@@ -20,6 +21,8 @@ KbError
 │   ├── UpstreamRefused          what was sent is not taken there; `code` is the endpoint's
 │   ├── UpstreamBusy             it is asked too much; `after` tells when to come again
 │   └── UpstreamTimeout          it sent nothing in time
+├── RemoteFailed                 a server of others, of tools or pages, failed or cannot be reached
+│   └── RemoteTimeout            it did not answer in time
 ├── ModelMismatch                vectors or settings of another model were offered
 │   ├── DimensionMismatch
 │   └── ModelChanged             the knowledge base came under another model meanwhile
@@ -71,6 +74,10 @@ class InvalidFilter(InvalidInput):
 
 class WindowExceeded(InvalidInput):
     """A call has more tokens than its model reads, or leaves no room for what it asks for."""
+
+
+class AddressRefused(InvalidInput):
+    """An address that a user, a model or a page named may not be asked."""
 
 
 class NotFound(KbError):
@@ -153,6 +160,14 @@ class UpstreamBusy(UpstreamFailed):
 
 class UpstreamTimeout(UpstreamFailed):
     """An endpoint sent nothing in time."""
+
+
+class RemoteFailed(KbError):
+    """A server of others gave no answer that can be used."""
+
+
+class RemoteTimeout(RemoteFailed):
+    """It did not answer in time; whether it did what it was asked to is not known."""
 
 
 class ModelMismatch(KbError):

@@ -27,6 +27,7 @@ class Settings:
     that the model behind the tools reads; what one tool gives is a share of it (kb.tools.registry).
     model_catalog: a file of further language models (kb.models.registry), None for those of the package.
     endpoints: a file of where they are called (kb.gateway.endpoints), None for nowhere.
+    connectors: a file of MCP servers of others (kb.remote.connectors), None for none.
     allowed_hosts, allowed_origins: names that the MCP server goes by, and origins of web pages that may call
     it, beside loopback.
     """
@@ -40,6 +41,7 @@ class Settings:
     context_window: int = CONTEXT_WINDOW
     model_catalog: Path | None = None
     endpoints: Path | None = None
+    connectors: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
 
@@ -56,7 +58,8 @@ class Settings:
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
         """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT,
-        KB_CONTEXT_WINDOW, KB_MODEL_CATALOG, KB_ENDPOINTS, KB_ALLOWED_HOSTS and KB_ALLOWED_ORIGINS.
+        KB_CONTEXT_WINDOW, KB_MODEL_CATALOG, KB_ENDPOINTS, KB_CONNECTORS, KB_ALLOWED_HOSTS and
+        KB_ALLOWED_ORIGINS.
 
         An argument wins.
 
@@ -98,6 +101,7 @@ class Settings:
             context_window=int(window),
             model_catalog=_file(environment.get("KB_MODEL_CATALOG")),
             endpoints=_file(environment.get("KB_ENDPOINTS")),
+            connectors=_file(environment.get("KB_CONNECTORS")),
             allowed_hosts=hosts,
             allowed_origins=origins,
         )

@@ -25,10 +25,13 @@ HEAVY = [
     "openpyxl",
     "uvicorn",
     "mcp",
+    "httpx2",
 ]
 
 
-@pytest.mark.parametrize("module", ["kb", "kb.cli", "kb.types", "kb.errors", "kb.protocols"])
+@pytest.mark.parametrize(
+    "module", ["kb", "kb.cli", "kb.types", "kb.errors", "kb.protocols", "kb.remote.listing", "kb.web.guard"]
+)
 def test_importing_is_light(module: str) -> None:
     """Nothing heavy is imported until it is used."""
     code = f"import sys, {module}; print(*({HEAVY!r} & sys.modules.keys()))".replace("[", "{").replace(

@@ -1,0 +1,130 @@
+"""What a server says of its tools, judged: what cannot be offered is refused with a reason."""
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kb.content.fence import visible
+from kb.remote.approval import canonical, digest
+from kb.remote.server import RemoteServer, RemoteTool
+
+MOST_TOOLS = 128
+"""Of one server, of those that are allowed."""
+
+MOST_DESCRIPTION_BYTES = 10_000
+MOST_SCHEMA_BYTES = 64_000
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A tool that is not offered. name: as far as it can be shown."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolList:
+    """Those of one server that can be called, in its order."""
+
+    tools: tuple[RemoteTool, ...]
+    refused: tuple[Refused, ...] = ()
+
+
+def judged(server: RemoteServer, listed: Sequence[Mapping[str, Any]]) -> ToolList:
+    """listed: tools as the protocol has them. Those that are not allowed are left out without a word."""
+    tools: list[RemoteTool] = []
+    refused: list[Refused] = []
+    times = Counter(one["name"] for one in listed)
+    for one in listed:
+        name, said = one["name"], one.get("description") or ""
+        read_only = (one.get("annotations") or {}).get("readOnlyHint") is True
+        if not all(allowed.matches(name, read_only) for allowed in server.allowed):
+            continue
+        if reason := _fault(one, said, times[name]) or (
+            f"only {MOST_TOOLS} of a server are offered; name those that are needed in allowed_tools"
+            if len(tools) == MOST_TOOLS
+            else None
+        ):
+            refused.append(Refused(visible(name[:_SHOWN]), reason))
+            continue
+        schema = one["inputSchema"]
+        fingerprint = digest([server.identity, name, said, schema, read_only])
+        tools.append(RemoteTool(name, visible(said), schema, read_only, fingerprint))
+    return ToolList(tuple(tools), tuple(refused))
+
+
+def _fault(tool: Mapping[str, Any], said: str, times: int) -> str | None:
+    if not _NAME.fullmatch(tool["name"]):
+        return "its name is not 1 to 64 of A-Z, a-z, 0-9, _, . and -"
+    if times > 1:
+        # Which of them a call would reach is the server's choice.
+        return f"its server lists {times} tools of this name"
+    if len(said.encode(errors="surrogatepass")) > MOST_DESCRIPTION_BYTES:
+        return f"its description has more than {MOST_DESCRIPTION_BYTES:,} bytes"
+    schema = tool["inputSchema"]
+    if schema.get("type") != "object":
+        return "its arguments are no object"
+    if len(canonical(schema)) > MOST_SCHEMA_BYTES:
+        return f"the schema of its arguments has more than {MOST_SCHEMA_BYTES:,} bytes"
+    return None
+
+
+def apart(lists: Sequence[ToolList], taken: Iterable[str]) -> list[ToolList]:
+    """The same lists without names that something else of the run has. taken: by tools of our own.
+
+    Of two servers with a tool of the same name, neither offers it: whoever comes first would take the calls
+    of the other.
+    """
+    times = Counter(tool.name for one in lists for tool in one.tools)
+    ours: Collection[str] = frozenset(taken)
+    kept = []
+    for one in lists:
+        clash = [tool for tool in one.tools if times[tool.name] > 1 or tool.name in ours]
+        reason = "another tool of this run has its name; leave one out by allowed_tools"
+        more = tuple(Refused(tool.name, reason) for tool in clash)
+        kept.append(ToolList(tuple(t for t in one.tools if t not in clash), (*one.refused, *more)))
+    return kept
+
+
+class ToolLists:
+    """Lists of tools, kept for some minutes; what was asked for with other credentials is another list."""
+
+    def __init__(
+        self, seconds: float = 300, most: int = 64, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds, self._most, self._clock = seconds, most, clock
+        self._kept: dict[tuple[object, ...], tuple[float, ToolList]] = {}
+        self._asking: dict[tuple[object, ...], asyncio.Lock] = {}
+
+    async def of(self, server: RemoteServer, ask: Callable[[], Awaitable[ToolList]]) -> ToolList:
+        """The kept one, or what is asked for, once however many want it. Raises what `ask` raises."""
+        key = (server.identity, server.credentials, server.allowed)
+        lock = self._asking.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                if (known := self._kept.get(key)) and self._clock() < known[0] + self._seconds:
+                    return known[1]
+                self._kept.pop(key, None)
+                found = await ask()
+                self._keep(key, found)
+                return found
+        finally:
+            if not lock.locked() and self._asking.get(key) is lock:
+                del self._asking[key]
+
+    def forget(self, server: RemoteServer) -> None:
+        """What comes next is asked for: before a call that somebody approved long ago."""
+        self._kept.pop((server.identity, server.credentials, server.allowed), None)
+
+    def _keep(self, key: tuple[object, ...], found: ToolList) -> None:
+        self._kept[key] = (self._clock(), found)
+        while len(self._kept) > self._most:
+            del self._kept[next(iter(self._kept))]
