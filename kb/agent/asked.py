@@ -12,6 +12,7 @@ from kb.context.core import PackedContext
 from kb.context.window import Window
 from kb.gateway.events import Caller, Item, ModelCall
 from kb.models.registry import Model
+from kb.remote.server import RemoteServer
 from kb.search.similarity import similarity
 from kb.types import Filter
 
@@ -32,15 +33,24 @@ class Grounding:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's word on a call that a response asked about."""
+
+    approval_id: str
+    approve: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request, in the terms of the Responses API.
 
     items: input items, in order. functions: tools that the client itself runs. parameters: what goes on to
     the model as it is. service_tier: as the client named it; "auto" for what the key may use. grounding: None
     for an answer that rests on no documents. own_tools: whether the model may call the tools over knowledge
-    bases and texts by itself. decisions: on calls that the response before asked about. max_tool_calls,
-    max_credits: of the run; when one is reached the model has to answer. echo: what else an answer repeats of
-    its request.
+    bases and texts by itself. servers: of others, whose tools it may call. decisions: on calls that the
+    response before asked about. max_tool_calls, max_credits: of the run; when one is reached the model has to
+    answer. echo: what else an answer repeats of its request.
     """
 
     model: str
@@ -59,7 +69,8 @@ class Asked:
     background: bool = False
     show_results: bool = False
     own_tools: bool = False
-    decisions: tuple[Approval, ...] = ()
+    servers: tuple[RemoteServer, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     max_tool_calls: int | None = None
     max_credits: Decimal | None = None
     echo: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +105,7 @@ class Run:
     grounded: Grounded | None
     toolbox: Toolbox
     numbers: Numbers
+    decided: tuple[Approval, ...] = ()
 
     @property
     def results(self) -> list[dict[str, Any]] | None:

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 from kb.agent import ground, history
-from kb.agent.asked import Asked, Grounded, Run
+from kb.agent.asked import Asked, Decision, Grounded, Run
 from kb.agent.cite import Citer
 from kb.agent.ground import Before
 from kb.agent.loop import Loop
 from kb.agent.toolbox import Numbers, Toolbox, own_tools
 from kb.agent.writer import Event, Writer
+from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
 from kb.context.pack import LEAST_BUDGET, Place
 from kb.context.receipt import receipt_of
@@ -53,7 +54,7 @@ class Agent:
         # Whoever cannot pay for the answer is told so before anything is searched.
         most = min(asked.max_output_tokens or model.max_output_tokens, model.max_output_tokens)
         ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(0, most)))
-        if (asked.functions or asked.own_tools) and not model.tools:
+        if (asked.functions or asked.own_tools or asked.servers) and not model.tools:
             raise InvalidInput(f"{model.id} takes no tools", param="tools")
         if "image" not in model.input and history.has_pictures(asked.items):
             raise InvalidInput(f"{model.id} reads no pictures", param="input")
@@ -92,7 +93,11 @@ class Agent:
         ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(call.input_tokens, window.output)))
         assert call.run_id is not None
         numbers = Numbers(grounded.sources if grounded else ())
-        return Run(call.run_id, int(time.time()), asked, model, window, call, grounded, toolbox, numbers)
+        # The last thing of all: a word that was given is used up by this.
+        decided = tuple(self._decided(one, asked) for one in asked.decisions)
+        return Run(
+            call.run_id, int(time.time()), asked, model, window, call, grounded, toolbox, numbers, decided
+        )
 
     def writer(self, run: Run) -> Writer:
         """What `stream` writes a response with."""
@@ -173,6 +178,17 @@ class Agent:
         said = [item for one in chain for item in (*one.input, *one.body["output"])]
         tokens = chain[-1].body.get("context", {}).get("tokens", 0)
         return said, Before(tuple(Place(*place) for place in chain[-1].places), tokens)
+
+    def _decided(self, decision: Decision, asked: Asked) -> Approval:
+        """A call that was asked about, with what was decided; decided once, whoever is first."""
+        approvals, key_id = self._service.catalog.approvals, asked.caller.key_id
+        waiting = approvals.get(decision.approval_id, key_id)
+        if waiting.response_id != asked.previous_response_id:
+            raise InvalidInput(
+                f"{waiting.id} was asked for by {waiting.response_id}: go on from that",
+                param="previous_response_id",
+            )
+        return approvals.decide(waiting.id, key_id, approve=decision.approve, reason=decision.reason)
 
     def _toolbox(self, asked: Asked, model: Model) -> Toolbox:
         """The tools of this run, which nothing that it reads can add to."""

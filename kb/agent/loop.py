@@ -7,23 +7,28 @@ after, and is never made twice. What needs a person's yes ends the response; ano
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from kb.agent import history
 from kb.agent.asked import Run
+from kb.agent.remote_tools import ConnectedTool
 from kb.agent.toolbox import OWN, Outcome, ServerTool, model_name
 from kb.agent.writer import Event, Writer
 from kb.catalog import Catalog
 from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id, now
 from kb.catalog.steps import Status
+from kb.errors import KbError
 from kb.gateway.core import Gateway
 from kb.gateway.events import ArgumentsDelta, CallAdded, Ended, Item, ModelCall, Part
 from kb.metering.rates import Usage
+from kb.remote.server import RemoteServer
+from kb.remote.session import connected
+from kb.tokens import count_tokens
 
 log = logging.getLogger(__name__)
 
@@ -66,23 +71,31 @@ class Loop:
         self._items: list[Item] = list(run.call.items)
         self._tokens = run.call.input_tokens
         self._made = 0
+        self._is_open = False
         self.usage = Usage(0, 0)
         self.credits = Decimal()
         self.last: Ended | None = None
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """The events of every round; when they end, `last` tells how the last round did."""
-        decided = [self._decided(decision) for decision in self._run.asked.decisions]
-        if decided:
-            for event in self._opening():
-                yield event
-            async with aclosing(self._executed(decided)) as events:
+        async with AsyncExitStack() as stack:
+            if self._run.asked.servers or self._run.decided:
+                async with aclosing(self._opening(stack)) as events:
+                    async for event in events:
+                        yield event
+                decided = [self._decided(one) for one in self._run.decided]
+                async with aclosing(self._executed(decided)) as events:
+                    async for event in events:
+                        yield event
+            async with aclosing(self._rounds(stack)) as events:
                 async for event in events:
                     yield event
+
+    async def _rounds(self, stack: AsyncExitStack) -> AsyncGenerator[Event, None]:
         for number in range(1, MOST_ROUNDS + 1):
             calls: list[ToolCall] = []
             final = number == MOST_ROUNDS or self._is_spent()
-            async with aclosing(self._round(calls, final=final)) as events:
+            async with aclosing(self._round(calls, stack, final=final)) as events:
                 async for event in events:
                     yield event
             assert self.last is not None
@@ -100,15 +113,33 @@ class Loop:
                 # The client's own functions are the client's to call.
                 return
 
-    def _opening(self) -> Iterator[Event]:
+    async def _opening(self, stack: AsyncExitStack) -> AsyncGenerator[Event, None]:
         """What every response begins with: the tools of its servers, and the search that was done for it."""
-        yield from self._writer.began()
-        for label, tools in self._run.toolbox.labels().items():
-            yield from self._writer.listed(
-                label, [tool.function for tool in tools], [one.name for one in tools]
-            )
+        self._is_open = True
+        for event in self._writer.began():
+            yield event
+        if own := list(self._run.toolbox.tools.values()):
+            for event in self._writer.listed(OWN, own):
+                yield event
+        for server in self._run.asked.servers:
+            for event in await self._connected(server, stack):
+                yield event
         if self._run.grounded:
-            yield from self._writer.searched(self._run.grounded, self._run.results)
+            for event in self._writer.searched(self._run.grounded, self._run.results):
+                yield event
+
+    async def _connected(self, server: RemoteServer, stack: AsyncExitStack) -> list[Event]:
+        """Connect to a server for as long as the run lasts. One that fails is told of, and done without."""
+        try:
+            session = await stack.enter_async_context(connected(server))
+            listed = await session.list_tools()
+        except KbError as error:
+            return list(self._writer.not_listed(server.label, str(error)))
+        tools = [ConnectedTool(server, tool, session, self._run.window.size) for tool in listed.tools]
+        offered = self._run.toolbox.add(tools)
+        told = json.dumps([tool.function for tool in offered], ensure_ascii=False)
+        self._tokens += await asyncio.to_thread(count_tokens, told)
+        return list(self._writer.listed(server.label, offered))
 
     def _is_spent(self) -> bool:
         """Whether the run has used up what it may."""
@@ -116,13 +147,16 @@ class Loop:
         tools = asked.max_tool_calls is not None and self._made >= asked.max_tool_calls
         return tools or (asked.max_credits is not None and self.credits >= asked.max_credits)
 
-    async def _round(self, calls: list[ToolCall], *, final: bool) -> AsyncGenerator[Event, None]:
+    async def _round(
+        self, calls: list[ToolCall], stack: AsyncExitStack, *, final: bool
+    ) -> AsyncGenerator[Event, None]:
         """One call of the model; what it calls of the service's tools goes into `calls`."""
         by_index: dict[int, ToolCall] = {}
         async with self._gateway.call(self._call(final=final)) as answer:
-            if self.last is None and not self._run.asked.decisions:
-                for event in self._opening():
-                    yield event
+            if not self._is_open:
+                async with aclosing(self._opening(stack)) as events:
+                    async for event in events:
+                        yield event
             async for part in answer:
                 if isinstance(part, Ended):
                     self._end(part)

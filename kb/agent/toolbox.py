@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,12 +125,11 @@ class Toolbox:
         """As a model is told of them."""
         return [tool.function for tool in self.tools.values()]
 
-    def labels(self) -> dict[str, list[ServerTool]]:
-        """The tools of each server."""
-        found: dict[str, list[ServerTool]] = {}
-        for tool in self.tools.values():
-            found.setdefault(tool.label, []).append(tool)
-        return found
+    def add(self, tools: Sequence[ServerTool]) -> list[ServerTool]:
+        """Take in those of one more server; returns those whose name for the model was free."""
+        free = [tool for tool in tools if str(tool.function["name"]) not in self.tools]
+        self.tools |= {str(tool.function["name"]): tool for tool in free}
+        return free
 
     def find(self, label: str, name: str) -> ServerTool | None:
         """One by its server's label and its name there."""
@@ -147,7 +147,7 @@ def own_tools(service: Service, metadata: Mapping[str, str], prompt: str, window
 
 def model_name(label: str, name: str) -> str:
     """What the model calls a tool of a server."""
-    return name if label == OWN else f"{label}__{name}"[:64]
+    return name if label == OWN else re.sub(r"[^A-Za-z0-9_-]", "_", f"{label}__{name}")[:64]
 
 
 def digest_of(label: str, function: Mapping[str, Any], arguments: str) -> str:

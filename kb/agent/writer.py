@@ -9,6 +9,7 @@ from typing import Any
 
 from kb.agent.asked import Grounded
 from kb.agent.cite import Citation, Citer
+from kb.agent.toolbox import ServerTool
 from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
 from kb.gateway.events import ArgumentsDelta, CallAdded, ItemPassed, Part, RefusalDelta, TextDelta
@@ -117,7 +118,7 @@ class Writer:
         self._read = len(self._output)
         return new
 
-    def listed(self, label: str, tools: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[Event]:
+    def listed(self, label: str, tools: Sequence[ServerTool]) -> Iterator[Event]:
         """The tools of a server, as they are when the run starts."""
         item: dict[str, Any] = {"id": new_id("mcpl"), "type": "mcp_list_tools", "server_label": label}
         at = self._add(item | {"tools": []})
@@ -125,15 +126,25 @@ class Writer:
         yield self._event("response.mcp_list_tools.in_progress", output_index=at, item_id=item["id"])
         self._output[at]["tools"] = [
             {
-                "name": name,
-                "description": tool.get("description"),
-                "input_schema": tool["parameters"],
+                "name": tool.name,
+                "description": tool.function.get("description"),
+                "input_schema": tool.function["parameters"],
                 "annotations": None,
             }
-            for tool, name in zip(tools, names, strict=True)
+            for tool in tools
         ]
         yield self._event("response.mcp_list_tools.completed", output_index=at, item_id=item["id"])
         yield self._event("response.output_item.done", output_index=at, item=dict(self._output[at]))
+
+    def not_listed(self, label: str, why: str) -> Iterator[Event]:
+        """A server could not be asked for its tools."""
+        item: dict[str, Any] = {"id": new_id("mcpl"), "type": "mcp_list_tools", "server_label": label}
+        item |= {"tools": [], "error": why}
+        at = self._add(item)
+        yield self._event("response.output_item.added", output_index=at, item=item | {"error": None})
+        for kind in ("in_progress", "failed"):
+            yield self._event(f"response.mcp_list_tools.{kind}", output_index=at, item_id=item["id"])
+        yield self._event("response.output_item.done", output_index=at, item=dict(item))
 
     def tool_called(
         self, item_id: str, label: str, name: str, arguments: str, approval: str | None
