@@ -15,6 +15,7 @@ from api.responses_bodies import (
     McpTool,
     NewResponse,
     ResponseParameters,
+    TokenCount,
 )
 from kb.agent.asked import Asked, Decision, Grounding
 from kb.agent.toolbox import OWN
@@ -70,8 +71,9 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
         # With tools at hand the model searches by itself, and the metadata names where.
         grounding=None if choice == "none" else grounding(searches, {} if own else metadata),
         own_tools=own and choice != "none",
-        servers=() if choice == "none" else tuple(_servers(service, mcp)),
-        decisions=tuple(_decisions(body.input)),
+        servers=() if choice == "none" else tuple(servers_of(service, mcp)),
+        # To count tokens decides nothing.
+        decisions=() if isinstance(body, TokenCount) else tuple(_decisions(body.input)),
         max_tool_calls=body.max_tool_calls,
         previous_response_id=body.previous_response_id,
         metadata=metadata,
@@ -169,7 +171,7 @@ def _items(given: str | Sequence[Item]) -> list[dict[str, Any]]:
     return shown
 
 
-def _servers(service: Service, tools: Sequence[McpTool]) -> Iterator[RemoteServer]:
+def servers_of(service: Service, tools: Sequence[McpTool]) -> Iterator[RemoteServer]:
     """Others' servers as the operator and the caller describe them. Raises InvalidInput."""
     labels = [tool.server_label for tool in tools]
     if twice := next((one for one in labels if labels.count(one) > 1), None):

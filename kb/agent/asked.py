@@ -49,8 +49,8 @@ class Asked:
     the model as it is. service_tier: as the client named it; "auto" for what the key may use. grounding: None
     for an answer that rests on no documents. own_tools: whether the model may call the tools over knowledge
     bases and texts by itself. servers: of others, whose tools it may call. decisions: on calls that the
-    response before asked about. max_tool_calls, max_credits: of the run; when one is reached the model has to
-    answer. echo: what else an answer repeats of its request.
+    response before asked about; decided: those that are taken already. max_tool_calls, max_credits: of the
+    run; when one is reached the model has to answer. echo: what else an answer repeats of its request.
     """
 
     model: str
@@ -71,6 +71,7 @@ class Asked:
     own_tools: bool = False
     servers: tuple[RemoteServer, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    decided: tuple[Approval, ...] = ()
     max_tool_calls: int | None = None
     max_credits: Decimal | None = None
     echo: Mapping[str, Any] = field(default_factory=dict)

@@ -93,8 +93,10 @@ class Agent:
         ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(call.input_tokens, window.output)))
         assert call.run_id is not None
         numbers = Numbers(grounded.sources if grounded else ())
-        # The last thing of all: a word that was given is used up by this.
-        decided = tuple(self._decided(one, asked) for one in asked.decisions)
+        if asked.decisions:
+            # A word that was given is used up by this: the last thing of all, where it can be acted on.
+            service.endpoints.of(model.id)
+        decided = (*asked.decided, *(self._decided(one, asked) for one in asked.decisions))
         return Run(
             call.run_id, int(time.time()), asked, model, window, call, grounded, toolbox, numbers, decided
         )
@@ -188,7 +190,7 @@ class Agent:
                 f"{waiting.id} was asked for by {waiting.response_id}: go on from that",
                 param="previous_response_id",
             )
-        return approvals.decide(waiting.id, key_id, approve=decision.approve, reason=decision.reason)
+        return approvals.decide(waiting.id, key_id, approve=decision.approve, reason=decision.reason)[0]
 
     def _toolbox(self, asked: Asked, model: Model) -> Toolbox:
         """The tools of this run, which nothing that it reads can add to."""

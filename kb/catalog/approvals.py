@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from kb.catalog.database import Database, now
 from kb.catalog.schema import approvals
@@ -52,9 +52,12 @@ class Approvals:
             raise NotFound(f"no approval {approval_id!r} is asked for", param="approval_request_id")
         return Approval(**row._mapping)
 
-    def decide(self, approval_id: str, key_id: str | None, *, approve: bool, reason: str | None) -> Approval:
+    def decide(
+        self, approval_id: str, key_id: str | None, *, approve: bool, reason: str | None
+    ) -> tuple[Approval, int]:
         """Say yes or no, once: of two who decide at the same moment one is told that it was decided.
 
+        Also returns how many of the same response wait still: exactly one decision is the last.
         Raises NotFound, or AlreadyExists.
         """
         asked = self.get(approval_id, key_id)
@@ -64,7 +67,11 @@ class Approvals:
             if not connection.execute(update(approvals).where(*mine).values(decided)).rowcount:
                 message = f"approval {approval_id} was decided already, and is not decided again"
                 raise AlreadyExists(message, param="approval_request_id")
-        return self.get(asked.id, key_id)
+            others = select(func.count()).where(
+                approvals.c.response_id == asked.response_id, approvals.c.status == "pending"
+            )
+            waiting = int(connection.scalar(others) or 0)
+        return self.get(asked.id, key_id), waiting
 
     def of(self, response_id: str) -> list[Approval]:
         """Those that a response asks for, in order."""
