@@ -35,7 +35,7 @@ OTHERS = 128
 WAITING = 64
 # Requests that wait for a language model, most of the time for its next word.
 CALLS = 512
-_CALL_PATHS = ("/v1/responses", "/v1/chat/completions")
+_CALL_PATHS = ("/v1/responses", "/v1/chat/completions", "/v1/runs")
 
 # Requests at /mcp, of which some stay open to listen; what each asks for then counts as a search or another.
 CONVERSATIONS = 256

@@ -29,6 +29,7 @@ from api.routes import (
     knowledge_bases,
     models,
     responses,
+    runs,
     search,
     tools,
     usage,
@@ -116,6 +117,7 @@ def create_app(settings: kb.Settings, *, open_to: str = "127.0.0.1") -> FastAPI:
         app.include_router(routes)
     for noun in (
         responses,
+        runs,
         tools,
         models,
         usage,

@@ -1,29 +1,40 @@
 """Requests of the `openai` SDK become what `kb.agent` is asked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
 from api.chat_bodies import ChatChoice, ChatTool, NewChatCompletion, items_of, text_of
 from api.responses_bodies import (
+    ApprovalResponse,
     FileSearchTool,
     FunctionTool,
     InputMessage,
     Item,
+    McpTool,
     NewResponse,
     ResponseParameters,
+    TokenCount,
 )
-from kb.agent.asked import Asked, Grounding
+from kb.agent.asked import Asked, Decision, Grounding
+from kb.agent.toolbox import OWN
 from kb.catalog.database import new_id
 from kb.errors import InvalidInput
 from kb.gateway.events import Caller
+from kb.remote.server import McpServer, RemoteServer
 from kb.search.filters import parse_filter
 from kb.service import Service
 
 # The field of a run's metadata that grounds it.
 _KNOWLEDGE_BASE = "knowledge_base_id"
-_PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "file_search_call": "fs"}
+_PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "file_search_call": "fs",
+    "mcp_approval_response": "mcpa",
+}
 # What goes on to the model as it is.
 _PASSED = ("parallel_tool_calls", "prompt_cache_key", "temperature", "top_p")
 _PASSED_BY_CHAT = ("frequency_penalty", "logit_bias", "presence_penalty", "seed", "stop")
@@ -39,7 +50,9 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
     if body.text:
         parameters["text"] = body.text.model_dump(exclude_none=True, by_alias=True)
     choice = body.tool_choice
-    if functions and choice is not None and (shown := _shown(choice)) != {"type": "file_search"}:
+    mcp = [tool for tool in body.tools or () if isinstance(tool, McpTool)]
+    own = any(tool.connector_id == OWN for tool in mcp)
+    if (functions or mcp) and choice is not None and (shown := _shown(choice)) != {"type": "file_search"}:
         parameters["tool_choice"] = shown
     searches = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     metadata = body.metadata or {}
@@ -55,7 +68,13 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
         max_output_tokens=body.max_output_tokens,
         service_tier=body.service_tier or "auto",
         caller=Caller(key_id, body.safety_identifier or body.user),
-        grounding=None if choice == "none" else grounding(searches, metadata),
+        # With tools at hand the model searches by itself, and the metadata names where.
+        grounding=None if choice == "none" else grounding(searches, {} if own else metadata),
+        own_tools=own and choice != "none",
+        servers=() if choice == "none" else tuple(servers_of(service, mcp)),
+        # To count tokens decides nothing.
+        decisions=() if isinstance(body, TokenCount) else tuple(_decisions(body.input)),
+        max_tool_calls=body.max_tool_calls,
         previous_response_id=body.previous_response_id,
         metadata=metadata,
         truncate=body.truncation == "auto",
@@ -154,13 +173,36 @@ def _items(given: str | Sequence[Item]) -> list[dict[str, Any]]:
     return shown
 
 
+def servers_of(service: Service, tools: Sequence[McpTool]) -> Iterator[RemoteServer]:
+    """Others' servers as the operator and the caller describe them. Raises InvalidInput."""
+    labels = [tool.server_label for tool in tools]
+    if twice := next((one for one in labels if labels.count(one) > 1), None):
+        raise InvalidInput(f"two servers are called {twice!r}; give each a label of its own", param="tools")
+    for tool in tools:
+        if (tool.connector_id == OWN) != (tool.server_label == OWN):
+            raise InvalidInput(
+                f"the label {OWN!r} is that of the connector {OWN!r}, and of no other", param="tools"
+            )
+        if tool.connector_id != OWN:
+            given = tool.model_dump(exclude_none=True)
+            yield McpServer.parse(given).described(service.connectors)
+
+
+def _decisions(given: str | Sequence[Item]) -> Iterator[Decision]:
+    for item in () if isinstance(given, str) else given:
+        if isinstance(item, ApprovalResponse):
+            yield Decision(item.approval_request_id, item.approve, item.reason)
+
+
 def _shown(choice: Any) -> Any:
     return choice if isinstance(choice, str) else choice.model_dump()
 
 
 def _echo(body: ResponseParameters) -> dict[str, Any]:
     """What an answer repeats that did not go to the model as it was."""
-    echo: dict[str, Any] = {"tools": [tool.model_dump(exclude_none=True) for tool in body.tools or ()]}
+    secret = {"authorization", "headers"}
+    tools = [tool.model_dump(exclude_none=True, exclude=secret) for tool in body.tools or ()]
+    echo: dict[str, Any] = {"tools": tools}
     if body.tool_choice is not None:
         echo["tool_choice"] = _shown(body.tool_choice)
     return echo

@@ -17,6 +17,8 @@ from api import (
     openai_shapes,
     responses_bodies,
     responses_shapes,
+    run_bodies,
+    run_shapes,
     schemas,
     usage_shapes,
 )
@@ -135,11 +137,14 @@ def document(app: FastAPI, more: Mapping[str, Any]) -> dict[str, Any]:
             tags=app.openapi_tags,
         )
         sent = [
-            (model, "validation") for model in _models(schemas, openai_bodies, responses_bodies, chat_bodies)
+            (model, "validation")
+            for model in _models(schemas, openai_bodies, responses_bodies, chat_bodies, run_bodies)
         ]
         given = [
             (model, "serialization")
-            for model in _models(answers, openai_shapes, responses_shapes, chat_shapes, usage_shapes)
+            for model in _models(
+                answers, openai_shapes, responses_shapes, chat_shapes, run_shapes, usage_shapes
+            )
         ]
         _, definitions = models_json_schema([*sent, *given], ref_template=_REF)  # type: ignore[list-item]
         for operation in (one for path in made["paths"].values() for one in path.values()):

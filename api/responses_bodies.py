@@ -23,7 +23,7 @@ Identifier = Annotated[str, Field(min_length=1, max_length=512)]
 ResponseId = Annotated[
     str, Field(min_length=1, max_length=64, examples=["resp_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
 ]
-_Id = Annotated[str, Field(max_length=128)]
+Id = Annotated[str, Field(max_length=128)]
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
@@ -64,26 +64,26 @@ class InputMessage(Told):
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[Annotated[InputText | InputImage | InputRefusal, Field(discriminator="type")]]
-    id: _Id | None = None
+    id: Id | None = None
 
 
 class InputCall(Told):
     """A function that the model called."""
 
     type: Literal["function_call"]
-    call_id: _Id
+    call_id: Id
     name: ToolName
     arguments: str
-    id: _Id | None = None
+    id: Id | None = None
 
 
 class InputCallOutput(Told):
     """What came of that."""
 
     type: Literal["function_call_output"]
-    call_id: _Id
+    call_id: Id
     output: str | list[InputText]
-    id: _Id | None = None
+    id: Id | None = None
 
 
 class InputReasoning(Sent):
@@ -95,11 +95,60 @@ class InputReasoning(Sent):
     type: Literal["reasoning"]
 
 
+class CallError(Told):
+    """Why a tool gave nothing."""
+
+    type: Literal["mcp_tool_execution_error"]
+    content: list[InputText]
+
+
+class InputServerCall(Told):
+    """A call of a tool that this server made in an answer given before."""
+
+    type: Literal["mcp_call"]
+    id: Id
+    server_label: Id
+    name: Id
+    arguments: str
+    output: str | None = None
+    error: CallError | None = None
+
+
+class ApprovalResponse(Told):
+    """A person's word on a call that the response before asked about."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "type": "mcp_approval_response",
+        "approval_request_id": "mcpr_0199f3c2b1047d6e8f30a1b2c3d4e5f6",
+        "approve": True,
+    }
+
+    type: Literal["mcp_approval_response"]
+    approval_request_id: Id
+    approve: StrictBool
+    reason: Annotated[str, Field(max_length=2_000)] | None = None
+    id: Id | None = None
+
+
+class InputApproval(Told):
+    """What an answer given before asked about. Nothing is allowed by it."""
+
+    type: Literal["mcp_approval_request"]
+    id: Id | None = None
+
+
+class InputToolList(Told):
+    """The tools of a server, as an answer given before listed them. Nothing is added by it."""
+
+    type: Literal["mcp_list_tools"]
+    id: Id | None = None
+
+
 class InputSearch(Told):
     """A search of an answer given before. What it found is in that answer."""
 
     type: Literal["file_search_call"]
-    id: _Id | None = None
+    id: Id | None = None
 
 
 class FunctionTool(Sent):
@@ -133,6 +182,48 @@ class FileSearchTool(Sent):
     )
     filters: Filters | None = Field(None, description="As in a search.")
     ranking_options: RankingOptions | None = None
+
+
+class ToolNames(Sent):
+    """Tools of a server, by name or by what it says of them itself."""
+
+    example: ClassVar[dict[str, Any]] = {"tool_names": ["get_time"]}
+
+    tool_names: Annotated[list[Id], Field(max_length=1000)] | None = None
+    read_only: StrictBool | None = None
+
+
+class ApprovalByTool(Sent):
+    """Which calls a person is asked about, and which not; `always` wins."""
+
+    example: ClassVar[dict[str, Any]] = {"never": {"tool_names": ["get_time"]}}
+
+    always: ToolNames | None = None
+    never: ToolNames | None = None
+
+
+class McpTool(Sent):
+    """Tools of an MCP server that the model may call. `connector_id` `kb`: those over this server's own
+    knowledge bases; others are what the operator set up. A person is asked before every call unless
+    `require_approval` says otherwise."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "mcp", "server_label": "kb", "connector_id": "kb"}
+
+    type: Literal["mcp"]
+    server_label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    server_description: Annotated[str, Field(max_length=10_000)] | None = None
+    server_url: Annotated[str, Field(min_length=1, max_length=2_000)] | None = Field(
+        None, description="On the public network."
+    )
+    connector_id: Annotated[str, Field(max_length=64)] | None = None
+    headers: Annotated[dict[str, str], Field(max_length=50)] | None = Field(
+        None, description="Never shown again."
+    )
+    authorization: Annotated[str, Field(max_length=8_000)] | None = Field(
+        None, description="A bearer's token; never shown again."
+    )
+    allowed_tools: Annotated[list[Id], Field(max_length=1000)] | ToolNames | None = None
+    require_approval: Literal["always", "never"] | ApprovalByTool | None = None
 
 
 class FunctionChoice(Sent):
@@ -203,10 +294,21 @@ class StreamOptions(Sent):
     include_usage: StrictBool | None = Field(None, description="Always told by the last event.")
 
 
-Item = InputMessage | InputCall | InputCallOutput | InputReasoning | InputSearch
+Item = (
+    InputMessage
+    | InputCall
+    | InputCallOutput
+    | InputReasoning
+    | InputSearch
+    | InputServerCall
+    | InputToolList
+    | InputApproval
+    | ApprovalResponse
+)
 Input = Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS)]
 Tools = Annotated[
-    list[Annotated[FunctionTool | FileSearchTool, Field(discriminator="type")]], Field(max_length=MAX_TOOLS)
+    list[Annotated[FunctionTool | FileSearchTool | McpTool, Field(discriminator="type")]],
+    Field(max_length=MAX_TOOLS),
 ]
 ToolChoice = (
     Literal["none", "auto", "required"]
@@ -226,6 +328,9 @@ class ResponseParameters(Sent):
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=2**31, strict=True), WHOLE] | None = Field(
         None, description="The model's most."
+    )
+    max_tool_calls: Annotated[int, Field(ge=1, le=1000, strict=True), WHOLE] | None = Field(
+        None, description="Of this server's tools; then the model has to answer."
     )
     metadata: Metadata | None = Field(
         None, description="Texts of your own; `knowledge_base_id` names one that the answer is to rest on."

@@ -32,6 +32,7 @@ from kb.ingest.source import Incoming
 from kb.metering.ledger import Ledger
 from kb.models.registry import ModelCatalog
 from kb.protocols import Embedder, Reranker
+from kb.remote.connectors import Connectors
 from kb.search.columns import FilterKey
 from kb.search.core import SearchCore
 from kb.search.explain import Explainer
@@ -77,6 +78,7 @@ class Service:
         self.language_models = ModelCatalog.read(settings.model_catalog)
         self.ledger = Ledger(self.catalog.calls, self.catalog.usage, self.language_models)
         self.endpoints = Endpoints.read(settings.endpoints)
+        self.connectors = Connectors.read(settings.connectors)
         self._models = LoadedModels(settings.models_dir, threads=settings.threads, reranker=settings.reranker)
         self._indexes = Indexes(settings.indexes_dir, self.catalog)
         self._ingest = IngestCore(self.catalog, self._models, self._indexes)

@@ -50,10 +50,10 @@ async def create_response(request: Request) -> Response:
             service_of(request).gateway.endpoints.of(run.model.id)
             started = await keeping.start(run)
             if sent.stream:
-                return await _streamed(request, keeping.follow(run.id, run.asked.caller.key_id))
+                return await streamed(request, keeping.follow(run.id, run.asked.caller.key_id))
             return respond(started)
         if sent.stream:
-            return await _streamed(request, keeping.answer(run))
+            return await streamed(request, keeping.answer(run))
         return respond(await unless_left(request.receive, keeping.respond(run)))
     except NoEndpoint as error:
         return unanswered(error, run)
@@ -81,7 +81,7 @@ async def show_response(
     keeping, key = keeping_of(request), caller_key(request)
     if stream:
         after = -1 if starting_after is None else starting_after
-        return await _streamed(request, keeping.follow(response_id, key, after))
+        return await streamed(request, keeping.follow(response_id, key, after))
     return respond(await to_thread.run_sync(keeping.show, response_id, key))
 
 
@@ -135,7 +135,7 @@ async def _prepared(request: Request, sent: ResponseParameters) -> Run:
     return await prepared(request, lambda: asked_of(service, sent, key), searches=searches)
 
 
-async def _streamed(request: Request, events: AsyncGenerator[Event, None]) -> Response:
+async def streamed(request: Request, events: AsyncGenerator[Event, None]) -> Response:
     """The events as they are sent. The first is there when this returns: what fails before is an error."""
 
     async def pieces() -> AsyncGenerator[bytes, None]:

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from kb.agent.cite import Source
+from kb.agent.toolbox import Numbers, Toolbox
+from kb.catalog.approvals import Approval
 from kb.context.core import PackedContext
 from kb.context.window import Window
 from kb.gateway.events import Caller, Item, ModelCall
 from kb.models.registry import Model
+from kb.remote.server import RemoteServer
+from kb.search.similarity import similarity
 from kb.types import Filter
 
 
@@ -29,12 +34,24 @@ class Grounding:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's word on a call that a response asked about."""
+
+    approval_id: str
+    approve: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request, in the terms of the Responses API.
 
     items: input items, in order. functions: tools that the client itself runs. parameters: what goes on to
     the model as it is. service_tier: as the client named it; "auto" for what the key may use. grounding: None
-    for an answer that rests on no documents. echo: what else an answer repeats of its request.
+    for an answer that rests on no documents. own_tools: whether the model may call the tools over knowledge
+    bases and texts by itself. servers: of others, whose tools it may call. decisions: on calls that the
+    response before asked about; decided: those that are taken already. max_tool_calls, max_credits: of the
+    run; when one is reached the model has to answer. echo: what else an answer repeats of its request.
     """
 
     model: str
@@ -52,13 +69,19 @@ class Asked:
     store: bool = True
     background: bool = False
     show_results: bool = False
+    own_tools: bool = False
+    servers: tuple[RemoteServer, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    decided: tuple[Approval, ...] = ()
+    max_tool_calls: int | None = None
+    max_credits: Decimal | None = None
     echo: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cites(self) -> bool:
         """Whether the answer is prose about passages: in JSON, brackets are no citations."""
         form = (self.parameters.get("text") or {}).get("format") or {"type": "text"}
-        return self.grounding is not None and form["type"] == "text"
+        return (self.grounding is not None or self.own_tools) and form["type"] == "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +105,25 @@ class Run:
     window: Window
     call: ModelCall
     grounded: Grounded | None
+    toolbox: Toolbox
+    numbers: Numbers
+    decided: tuple[Approval, ...] = ()
+
+    @property
+    def results(self) -> list[dict[str, Any]] | None:
+        """What the search found, as the API tells it; None where it was not asked for."""
+        if not self.asked.show_results or self.grounded is None:
+            return None
+        return [
+            {
+                "file_id": hit.content_id,
+                "filename": hit.uri,
+                "score": float(similarity(hit.scores["dense"])),
+                "text": hit.text,
+                "attributes": dict(hit.attributes),
+                "content_version_id": hit.content_version_id,
+                "start": hit.start,
+                "end": hit.end,
+            }
+            for hit in self.grounded.made.hits
+        ]

@@ -7,24 +7,27 @@ the model and writes the answer's items and events.
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 from kb.agent import ground, history
-from kb.agent.asked import Asked, Grounded, Run
+from kb.agent.asked import Asked, Decision, Grounded, Run
 from kb.agent.cite import Citer
 from kb.agent.ground import Before
+from kb.agent.loop import Loop
+from kb.agent.toolbox import Numbers, Toolbox, own_tools
 from kb.agent.writer import Event, Writer
+from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
 from kb.context.pack import LEAST_BUDGET, Place
 from kb.context.receipt import receipt_of
 from kb.context.window import window_of
 from kb.errors import InvalidInput, KbError
 from kb.gateway.core import Gateway
-from kb.gateway.events import Ended, Item, ModelCall
+from kb.gateway.events import Item, ModelCall
 from kb.metering.rates import Usage, credits_of, plain, tier_of
 from kb.models.registry import Model, Tier
-from kb.search.similarity import similarity
 from kb.service import Service
 
 log = logging.getLogger(__name__)
@@ -51,22 +54,24 @@ class Agent:
         # Whoever cannot pay for the answer is told so before anything is searched.
         most = min(asked.max_output_tokens or model.max_output_tokens, model.max_output_tokens)
         ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(0, most)))
-        if asked.functions and not model.tools:
+        if (asked.functions or asked.own_tools or asked.servers) and not model.tools:
             raise InvalidInput(f"{model.id} takes no tools", param="tools")
         if "image" not in model.input and history.has_pictures(asked.items):
             raise InvalidInput(f"{model.id} reads no pictures", param="input")
         said, before = self._before(asked)
         instructions = _instructions(asked)
+        toolbox = self._toolbox(asked, model)
+        functions = [*asked.functions, *toolbox.functions]
         least = LEAST_BUDGET if asked.grounding else 0
         left_by = partial(
             window_of,
             model,
             instructions=instructions or "",
-            tools=asked.functions,
+            tools=functions,
             max_output_tokens=asked.max_output_tokens,
             least=least,
         )
-        items = [*said, *asked.items]
+        items = history.as_calls([*said, *asked.items])
         if asked.truncate:
             items = history.newest(items, left_by().context - least)
         window = left_by(history=history.tokens_of(items))
@@ -87,7 +92,14 @@ class Agent:
         )
         ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(call.input_tokens, window.output)))
         assert call.run_id is not None
-        return Run(call.run_id, int(time.time()), asked, model, window, call, grounded)
+        numbers = Numbers(grounded.sources if grounded else ())
+        if asked.decisions:
+            # A word that was given is used up by this: the last thing of all, where it can be acted on.
+            service.endpoints.of(model.id)
+        decided = (*asked.decided, *(self._decided(one, asked) for one in asked.decisions))
+        return Run(
+            call.run_id, int(time.time()), asked, model, window, call, grounded, toolbox, numbers, decided
+        )
 
     def writer(self, run: Run) -> Writer:
         """What `stream` writes a response with."""
@@ -100,22 +112,16 @@ class Agent:
         raised here. What goes wrong afterwards ends the response as failed.
         """
         gateway = self._gateway or self._service.gateway
-        async with gateway.call(run.call) as answer:
-            for event in writer.began():
-                yield event
-            if run.grounded:
-                for event in writer.searched(run.grounded, _results(run)):
-                    yield event
+        loop = Loop(run, writer, gateway, self._service.catalog)
+        async with aclosing(loop.events()) as events:
             try:
-                async for part in answer:
-                    if isinstance(part, Ended):
-                        for event in writer.close(whole=part.status == "completed"):
-                            yield event
-                        yield writer.ended(_finished(run, writer, part))
-                    else:
-                        for event in writer.write(part):
-                            yield event
+                async for event in events:
+                    yield event
+                assert loop.last is not None
+                yield writer.ended(_finished(run, writer, loop))
             except Exception as error:
+                if not writer.has_begun:
+                    raise
                 log.exception("response %s broke off", run.id)
                 message = str(error) if isinstance(error, KbError) else "internal error"
                 failure = {"code": "server_error", "message": message}
@@ -175,6 +181,25 @@ class Agent:
         tokens = chain[-1].body.get("context", {}).get("tokens", 0)
         return said, Before(tuple(Place(*place) for place in chain[-1].places), tokens)
 
+    def _decided(self, decision: Decision, asked: Asked) -> Approval:
+        """A call that was asked about, with what was decided; decided once, whoever is first."""
+        approvals, key_id = self._service.catalog.approvals, asked.caller.key_id
+        waiting = approvals.get(decision.approval_id, key_id)
+        if waiting.response_id != asked.previous_response_id:
+            raise InvalidInput(
+                f"{waiting.id} was asked for by {waiting.response_id}: go on from that",
+                param="previous_response_id",
+            )
+        return approvals.decide(waiting.id, key_id, approve=decision.approve, reason=decision.reason)[0]
+
+    def _toolbox(self, asked: Asked, model: Model) -> Toolbox:
+        """The tools of this run, which nothing that it reads can add to."""
+        if not asked.own_tools:
+            return Toolbox()
+        said = "\n".join(history.text_of(item) for item in asked.items if item.get("role") == "user")
+        window = min(model.context_window, self._service.settings.context_window)
+        return Toolbox(own_tools(self._service, asked.metadata, said, window))
+
     def _grounded(self, asked: Asked, items: list[Item], budget: int, before: Before) -> Grounded | None:
         if asked.grounding is None:
             return None
@@ -185,9 +210,9 @@ class Agent:
         return ground.ground(self._service, queries, asked.grounding, budget, before)
 
     def _citer(self, run: Run) -> Callable[[], Citer] | None:
-        if run.grounded is None or not run.asked.cites:
+        if not run.asked.cites:
             return None
-        contents, sources = self._service.contents, run.grounded.sources
+        contents, sources = self._service.contents, run.numbers.sources
 
         def page_at(version_id: str, at: int) -> int | None:
             page = contents.open(version_id).marks.page(at)
@@ -206,34 +231,16 @@ def _with_passages(items: list[Item], grounded: Grounded | None) -> list[Item]:
 
 
 def _instructions(asked: Asked) -> str | None:
-    if asked.grounding is None:
-        return asked.instructions
+    given = ground.INSTRUCTIONS if asked.grounding else None
+    tools = ground.HOW_TO_LOOK if asked.own_tools else None
     cite = ground.HOW_TO_CITE if asked.cites else None
-    return "\n\n".join(filter(None, (ground.INSTRUCTIONS, cite, asked.instructions)))
+    return "\n\n".join(filter(None, (given, tools, cite, asked.instructions))) or None
 
 
-def _results(run: Run) -> list[dict[str, Any]] | None:
-    """What the search found, as the API tells it; None where it was not asked for."""
-    if not run.asked.show_results or run.grounded is None:
-        return None
-    return [
-        {
-            "file_id": hit.content_id,
-            "filename": hit.uri,
-            "score": float(similarity(hit.scores["dense"])),
-            "text": hit.text,
-            "attributes": dict(hit.attributes),
-            "content_version_id": hit.content_version_id,
-            "start": hit.start,
-            "end": hit.end,
-        }
-        for hit in run.grounded.made.hits
-    ]
-
-
-def _finished(run: Run, writer: Writer, ended: Ended) -> dict[str, Any]:
+def _finished(run: Run, writer: Writer, loop: Loop) -> dict[str, Any]:
     """The response with its end: why, at which tier, for how much, resting on what."""
-    usage = ended.usage
+    ended, usage = loop.last, loop.usage
+    assert ended is not None
     fields: dict[str, Any] = {
         "status": ended.status,
         "completed_at": int(time.time()) if ended.status == "completed" else None,
@@ -244,7 +251,7 @@ def _finished(run: Run, writer: Writer, ended: Ended) -> dict[str, Any]:
             "output_tokens": usage.output,
             "output_tokens_details": {"reasoning_tokens": usage.reasoning},
             "total_tokens": usage.input + usage.output,
-            "credits": plain(ended.credits),
+            "credits": plain(loop.credits),
             "estimated": usage.estimated,
             "beyond_soft_budget": ended.soft_passed,
         },
@@ -253,7 +260,8 @@ def _finished(run: Run, writer: Writer, ended: Ended) -> dict[str, Any]:
         fields["incomplete_details"] = {"reason": ended.reason}
     if ended.status == "failed":
         fields["error"] = {"code": "server_error", "message": ended.reason}
-    if run.grounded:
+    if run.asked.cites:
         fields["citations"] = {"verified": writer.verified, "dropped": writer.dropped}
+    if run.grounded:
         fields["context"] = receipt_of(run.model, run.window, run.grounded.made)
     return writer.response(**fields)

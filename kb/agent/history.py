@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from kb.agent.toolbox import model_name
 from kb.gateway.events import Item
 from kb.tokens import count_tokens
 
@@ -15,6 +16,28 @@ _IMAGE = 2_500
 def tokens_of(items: Sequence[Item]) -> int:
     """Tokens that items take in a call, as counted here."""
     return sum(_tokens(item) for item in items)
+
+
+def as_calls(items: Sequence[Item]) -> list[Item]:
+    """Calls that the service made for the model, as a model knows calls: each with its output behind it.
+
+    What else only the service's own items tell (lists of tools, searches, requests for a yes) is left out.
+    """
+    told: list[Item] = []
+    for item in items:
+        match item.get("type", "message"):
+            case "mcp_call":
+                name = model_name(item["server_label"], item["name"])
+                call = {"call_id": item["id"], "name": name, "arguments": item["arguments"]}
+                error = item.get("error") or {"content": ()}
+                output = item.get("output") or "\n".join(part["text"] for part in error["content"])
+                told.append({"type": "function_call", **call})
+                told.append({"type": "function_call_output", "call_id": item["id"], "output": output})
+            case "mcp_list_tools" | "mcp_approval_request" | "mcp_approval_response" | "file_search_call":
+                pass
+            case _:
+                told.append(item)
+    return told
 
 
 def newest(items: Sequence[Item], room: int) -> list[Item]:

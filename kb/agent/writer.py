@@ -9,6 +9,8 @@ from typing import Any
 
 from kb.agent.asked import Grounded
 from kb.agent.cite import Citation, Citer
+from kb.agent.toolbox import ServerTool
+from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
 from kb.gateway.events import ArgumentsDelta, CallAdded, ItemPassed, Part, RefusalDelta, TextDelta
 
@@ -31,8 +33,16 @@ class Writer:
         # Open items by the endpoint's counting, each with its place in the output.
         self._open: dict[int, int] = {}
         self._citers: dict[int, Citer] = {}
+        # Calls of tools that have not been answered, by the id of their item; how far `said` has read.
+        self._calls: dict[str, int] = {}
+        self._read = 0
         self.verified = 0
         self.dropped = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any event was written."""
+        return bool(self._sequence)
 
     @property
     def output(self) -> Sequence[Mapping[str, Any]]:
@@ -100,6 +110,91 @@ class Writer:
                 at = self._add(dict(passed))
                 for moment in ("added", "done"):
                     yield self._event(f"response.output_item.{moment}", output_index=at, item=dict(passed))
+
+    def said(self) -> list[dict[str, Any]]:
+        """What was written since this was last asked for, as the model is to read it again: its own words and
+        reasoning, but no calls of tools, whose results stand elsewhere."""
+        new = [dict(item) for item in self._output[self._read :] if item["type"] in ("message", "reasoning")]
+        self._read = len(self._output)
+        return new
+
+    def listed(self, label: str, tools: Sequence[ServerTool]) -> Iterator[Event]:
+        """The tools of a server, as they are when the run starts."""
+        item: dict[str, Any] = {"id": new_id("mcpl"), "type": "mcp_list_tools", "server_label": label}
+        at = self._add(item | {"tools": []})
+        yield self._event("response.output_item.added", output_index=at, item=item | {"tools": []})
+        yield self._event("response.mcp_list_tools.in_progress", output_index=at, item_id=item["id"])
+        self._output[at]["tools"] = [
+            {
+                "name": tool.name,
+                "description": tool.function.get("description"),
+                "input_schema": tool.function["parameters"],
+                "annotations": None,
+            }
+            for tool in tools
+        ]
+        yield self._event("response.mcp_list_tools.completed", output_index=at, item_id=item["id"])
+        yield self._event("response.output_item.done", output_index=at, item=dict(self._output[at]))
+
+    def not_listed(self, label: str, why: str) -> Iterator[Event]:
+        """A server could not be asked for its tools."""
+        item: dict[str, Any] = {"id": new_id("mcpl"), "type": "mcp_list_tools", "server_label": label}
+        item |= {"tools": [], "error": why}
+        at = self._add(item)
+        yield self._event("response.output_item.added", output_index=at, item=item | {"error": None})
+        for kind in ("in_progress", "failed"):
+            yield self._event(f"response.mcp_list_tools.{kind}", output_index=at, item_id=item["id"])
+        yield self._event("response.output_item.done", output_index=at, item=dict(item))
+
+    def tool_called(
+        self, item_id: str, label: str, name: str, arguments: str, approval: str | None
+    ) -> Iterator[Event]:
+        """A call of a server's tool begins."""
+        item = {
+            "id": item_id,
+            "type": "mcp_call",
+            "status": "in_progress",
+            "server_label": label,
+            "name": name,
+            "arguments": "",
+            "approval_request_id": approval,
+            "output": None,
+            "error": None,
+        }
+        at = self._calls[item_id] = self._add(item)
+        where = {"output_index": at, "item_id": item_id}
+        yield self._event("response.output_item.added", output_index=at, item=dict(item))
+        yield self._event("response.mcp_call.in_progress", **where)
+        item["arguments"] = arguments
+        yield self._event("response.mcp_call_arguments.delta", **where, delta=arguments)
+        yield self._event("response.mcp_call_arguments.done", **where, arguments=arguments)
+
+    def tool_answered(self, item_id: str, text: str, *, is_error: bool) -> Iterator[Event]:
+        """What came of it."""
+        at = self._calls.pop(item_id)
+        item = self._output[at]
+        status = "failed" if is_error else "completed"
+        item["status"] = status
+        if is_error:
+            content = [{"type": "text", "text": text}]
+            item["error"] = {"type": "mcp_tool_execution_error", "content": content}
+        else:
+            item["output"] = text
+        yield self._event(f"response.mcp_call.{status}", output_index=at, item_id=item_id)
+        yield self._event("response.output_item.done", output_index=at, item=dict(item))
+
+    def approval_asked(self, approval: Approval) -> Iterator[Event]:
+        """A call that waits for a person's yes."""
+        item = {
+            "id": approval.id,
+            "type": "mcp_approval_request",
+            "server_label": approval.label,
+            "name": approval.name,
+            "arguments": approval.arguments,
+        }
+        at = self._add(item)
+        for moment in ("added", "done"):
+            yield self._event(f"response.output_item.{moment}", output_index=at, item=dict(item))
 
     def close(self, *, whole: bool) -> Iterator[Event]:
         """What is still open ends. whole: whether the model came to its end."""

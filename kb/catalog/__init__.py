@@ -1,5 +1,6 @@
 """The truth: one SQL database that every index can be rebuilt from."""
 
+from kb.catalog.approvals import Approvals
 from kb.catalog.attachments import Attachments
 from kb.catalog.calls import Calls
 from kb.catalog.database import Database
@@ -14,6 +15,7 @@ from kb.catalog.models import Models
 from kb.catalog.receipts import Receipts
 from kb.catalog.responses import Responses
 from kb.catalog.secrets import Secrets
+from kb.catalog.steps import Steps
 from kb.catalog.store import Store
 from kb.catalog.usage import CallUsage
 from kb.catalog.versions import Versions
@@ -37,6 +39,8 @@ class Catalog:
         self.keys = Keys(self.database)
         self.calls = Calls(self.database)
         self.usage = CallUsage(self.database)
+        self.steps = Steps(self.database)
+        self.approvals = Approvals(self.database)
         self.secrets = Secrets(self.database)
         self.responses = Responses(self.database)
         self.receipts = Receipts(self.database)

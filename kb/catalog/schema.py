@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from kb.catalog.credits import Credits
 
-REVISION = "0011"
+REVISION = "0012"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -355,6 +355,41 @@ response_events = Table(
     Column("first_seq", BigInteger, primary_key=True),
     Column("last_seq", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+
+# Tool calls of a run: written before the call and after it, and so never made twice. No foreign key: a
+# run that is not kept makes calls as well.
+steps = Table(
+    "steps",
+    metadata,
+    Column("response_id", String(64), primary_key=True),
+    Column("call_id", String(128), primary_key=True),
+    Column("label", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("output", Text),
+    Column("started_at", String(32), nullable=False),
+    Column("finished_at", String(32)),
+)
+
+# Calls that wait for a person's yes. digest: of the server, the tool's definition and the arguments, which
+# the yes is bound to.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("response_id", String(64), nullable=False, index=True),
+    Column("key_id", String(64)),
+    Column("call_id", String(128), nullable=False),
+    Column("label", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text),
+    Column("created_at", String(32), nullable=False),
+    Column("decided_at", String(32)),
 )
 
 # That a document was deleted. No foreign key: a receipt outlives its knowledge base, and nothing in it

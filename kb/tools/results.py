@@ -59,11 +59,11 @@ class FoundPassages:
     left_out: int
     advice: str | None
 
-    def shown(self) -> str:
-        """As a model reads it."""
+    def shown(self, first: int = 1) -> str:
+        """As a model reads it. first: the number of the first passage."""
         if not self.hits:
             return _lines("No passage was found.", self.advice)
-        hits = "\n\n".join(hit.shown(number) for number, hit in enumerate(self.hits, 1))
+        hits = "\n\n".join(hit.shown(number) for number, hit in enumerate(self.hits, first))
         return _lines(f"{len(self.hits)} passages, best first. {NOTICE}\n\n{hits}", self.advice)
 
 
