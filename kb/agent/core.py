@@ -120,7 +120,8 @@ class Agent:
                 assert loop.last is not None
                 yield writer.ended(_finished(run, writer, loop))
             except Exception as error:
-                if not writer.has_begun:
+                if run.asked.background or not writer.has_begun:
+                    # Whoever asked has been told nothing yet that would have to be ended.
                     raise
                 log.exception("response %s broke off", run.id)
                 message = str(error) if isinstance(error, KbError) else "internal error"

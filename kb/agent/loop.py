@@ -16,7 +16,7 @@ from typing import Any
 from kb.agent import history
 from kb.agent.asked import Run
 from kb.agent.remote_tools import ConnectedTool
-from kb.agent.toolbox import OWN, Outcome, ServerTool, model_name
+from kb.agent.toolbox import OWN, Outcome, ServerTool, model_name, strict_json
 from kb.agent.writer import Event, Writer
 from kb.catalog import Catalog
 from kb.catalog.approvals import Approval
@@ -27,7 +27,6 @@ from kb.gateway.core import Gateway
 from kb.gateway.events import ArgumentsDelta, CallAdded, Ended, Item, ModelCall, Part
 from kb.metering.rates import Usage
 from kb.remote.server import RemoteServer
-from kb.remote.session import connected
 from kb.tokens import count_tokens
 
 log = logging.getLogger(__name__)
@@ -130,6 +129,9 @@ class Loop:
 
     async def _connected(self, server: RemoteServer, stack: AsyncExitStack) -> list[Event]:
         """Connect to a server for as long as the run lasts. One that fails is told of, and done without."""
+        # The SDK behind it takes half a second to import.
+        from kb.remote.session import connected
+
         try:
             session = await stack.enter_async_context(connected(server))
             listed = await session.list_tools()
@@ -324,7 +326,7 @@ class Loop:
 def _parsed(arguments: str) -> dict[str, Any] | str:
     """A call's arguments, or what the model is to be told of them."""
     try:
-        parsed = json.loads(arguments or "{}")
+        parsed = strict_json(arguments or "{}")
     except ValueError as error:
         return f"The arguments are no JSON ({error}). Call again with a JSON object."
     if not isinstance(parsed, dict):

@@ -1,16 +1,17 @@
 """Tools of other people's MCP servers, as a run calls them: connected when it starts, and until it ends."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kb.agent.toolbox import Numbers, Outcome, model_name
+from kb.agent.toolbox import Numbers, Outcome, model_name, strict_json
 from kb.content.fence import visible
 from kb.errors import KbError
 from kb.remote.approval import binding, needs_approval
 from kb.remote.server import RemoteServer, RemoteTool
-from kb.remote.session import Session
+
+if TYPE_CHECKING:
+    from kb.remote.session import Session
 
 _SHARE, _LEAST_BUDGET = 64, 256
 
@@ -21,7 +22,7 @@ class ConnectedTool:
 
     server: RemoteServer
     tool: RemoteTool
-    session: Session
+    session: "Session"
     window: int
 
     @property
@@ -53,7 +54,7 @@ class ConnectedTool:
     def digest(self, arguments: str) -> str:
         """See `kb.agent.toolbox.ServerTool`. What is no JSON object is bound to as the text that it is."""
         try:
-            given = json.loads(arguments or "{}")
+            given = strict_json(arguments or "{}")
         except ValueError:
             given = None
         return binding(self.server, self.tool, given if isinstance(given, dict) else {"": arguments})

@@ -145,6 +145,15 @@ def own_tools(service: Service, metadata: Mapping[str, str], prompt: str, window
     return [OwnTool(service, function, offer.defaults, window) for function in offer.functions()]
 
 
+def strict_json(text: str) -> Any:
+    """JSON as its standard has it. Raises ValueError, also for NaN and the infinities, which it has not."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
 def model_name(label: str, name: str) -> str:
     """What the model calls a tool of a server."""
     return name if label == OWN else re.sub(r"[^A-Za-z0-9_-]", "_", f"{label}__{name}")[:64]

@@ -1,10 +1,8 @@
 """What a server says of its tools, judged: what cannot be offered is refused with a reason."""
 
-import asyncio
 import re
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,56 +73,3 @@ def _fault(tool: Mapping[str, Any], said: str, times: int) -> str | None:
     if len(canonical(schema)) > MOST_SCHEMA_BYTES:
         return f"the schema of its arguments has more than {MOST_SCHEMA_BYTES:,} bytes"
     return None
-
-
-def apart(lists: Sequence[ToolList], taken: Iterable[str]) -> list[ToolList]:
-    """The same lists without names that something else of the run has. taken: by tools of our own.
-
-    Of two servers with a tool of the same name, neither offers it: whoever comes first would take the calls
-    of the other.
-    """
-    times = Counter(tool.name for one in lists for tool in one.tools)
-    ours: Collection[str] = frozenset(taken)
-    kept = []
-    for one in lists:
-        clash = [tool for tool in one.tools if times[tool.name] > 1 or tool.name in ours]
-        reason = "another tool of this run has its name; leave one out by allowed_tools"
-        more = tuple(Refused(tool.name, reason) for tool in clash)
-        kept.append(ToolList(tuple(t for t in one.tools if t not in clash), (*one.refused, *more)))
-    return kept
-
-
-class ToolLists:
-    """Lists of tools, kept for some minutes; what was asked for with other credentials is another list."""
-
-    def __init__(
-        self, seconds: float = 300, most: int = 64, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._seconds, self._most, self._clock = seconds, most, clock
-        self._kept: dict[tuple[object, ...], tuple[float, ToolList]] = {}
-        self._asking: dict[tuple[object, ...], asyncio.Lock] = {}
-
-    async def of(self, server: RemoteServer, ask: Callable[[], Awaitable[ToolList]]) -> ToolList:
-        """The kept one, or what is asked for, once however many want it. Raises what `ask` raises."""
-        key = (server.identity, server.credentials, server.allowed)
-        lock = self._asking.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:
-                if (known := self._kept.get(key)) and self._clock() < known[0] + self._seconds:
-                    return known[1]
-                self._kept.pop(key, None)
-                found = await ask()
-                self._keep(key, found)
-                return found
-        finally:
-            if not lock.locked() and self._asking.get(key) is lock:
-                del self._asking[key]
-
-    def forget(self, server: RemoteServer) -> None:
-        """What comes next is asked for: before a call that somebody approved long ago."""
-        self._kept.pop((server.identity, server.credentials, server.allowed), None)
-
-    def _keep(self, key: tuple[object, ...], found: ToolList) -> None:
-        self._kept[key] = (self._clock(), found)
-        while len(self._kept) > self._most:
-            del self._kept[next(iter(self._kept))]

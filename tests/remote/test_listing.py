@@ -1,6 +1,5 @@
 """Which of the tools that a server lists are offered, and how long its list is kept."""
 
-import asyncio
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 from kb.remote.approval import ToolFilter
-from kb.remote.listing import Refused, ToolList, ToolLists, apart, judged
+from kb.remote.listing import ToolList, judged
 from kb.remote.server import Address, RemoteServer
 
 SERVER = RemoteServer("a", Address("https://a.test/mcp"))
@@ -101,72 +100,3 @@ def test_a_definition_that_changes_changes_its_fingerprint(changed: dict[str, An
     assert judged(SERVER, [{**tool("echo"), **changed}]).tools[0].fingerprint != before
     elsewhere = dataclasses.replace(SERVER, at=Address("https://b.test/mcp"))
     assert judged(elsewhere, [tool("echo")]).tools[0].fingerprint != before
-
-
-def test_a_name_that_two_have_is_nobodys(tool: Make) -> None:
-    """Neither of two servers, nor one of ours, can be taken the place of."""
-    one, other = judged(SERVER, [tool("a"), tool("b")]), judged(SERVER, [tool("b"), tool("c"), tool("grep")])
-    first, second = apart([one, other], ["grep"])
-    assert [t.name for t in first.tools] == ["a"]
-    assert [t.name for t in second.tools] == ["c"]
-    assert [r.name for r in (*first.refused, *second.refused)] == ["b", "b", "grep"]
-    assert set(reasons(second).values()) == {
-        "another tool of this run has its name; leave one out by allowed_tools"
-    }
-
-
-class Asked:
-    """Counts how often a list was asked for, and gives another one each time."""
-
-    def __init__(self) -> None:
-        self.times = 0
-
-    async def __call__(self) -> ToolList:
-        """The next."""
-        self.times += 1
-        await asyncio.sleep(0)
-        return ToolList((), (Refused(str(self.times), ""),))
-
-
-def test_a_list_is_kept_for_some_minutes() -> None:
-    """By server, credentials and what is allowed; forgotten when it is told to be."""
-    now, ask = 0.0, Asked()
-    lists = ToolLists(seconds=300, clock=lambda: now)
-
-    def name(server: RemoteServer = SERVER) -> str:
-        return asyncio.run(lists.of(server, ask)).refused[0].name
-
-    assert [name(), name()] == ["1", "1"]
-    now = 299.9
-    assert name() == "1"
-    now = 300
-    assert name() == "2"
-    keyed = dataclasses.replace(SERVER, at=Address("https://a.test/mcp", {"authorization": "Bearer t"}))
-    assert [name(keyed), name(), name(keyed)] == ["3", "2", "3"]
-    assert name(dataclasses.replace(SERVER, allowed=(ToolFilter(read_only=True),))) == "4"
-    assert name(dataclasses.replace(SERVER, label="b")) == "2"
-    lists.forget(SERVER)
-    assert [name(), name(keyed)] == ["5", "3"]
-
-
-def test_a_list_is_asked_for_once_however_many_want_it() -> None:
-    """What one could not get the next one asks for; no more than so many are kept."""
-    lists, ask = ToolLists(most=2), Asked()
-
-    async def main() -> None:
-        found = await asyncio.gather(*(lists.of(SERVER, ask) for _ in range(50)))
-        assert {one.refused[0].name for one in found} == {"1"}
-
-        async def fails() -> ToolList:
-            raise OSError("gone")
-
-        other = dataclasses.replace(SERVER, at=Address("https://b.test"))
-        with pytest.raises(OSError, match="gone"):
-            await lists.of(other, fails)
-        assert (await lists.of(other, ask)).refused[0].name == "2"
-        third = dataclasses.replace(SERVER, at=Address("https://c.test"))
-        assert (await lists.of(third, ask)).refused[0].name == "3"
-        assert (await lists.of(SERVER, ask)).refused[0].name == "4"
-
-    asyncio.run(main())
-    assert lists._asking == {}
