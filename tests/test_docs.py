@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import kb
 from kb.cli import app
 from kb.gateway.endpoints import Endpoint, Endpoints
+from kb.remote.connectors import Connectors
 from kb.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -110,11 +111,25 @@ def test_the_answer_of_the_readme_is_what_kb_ask_prints(docs: Path, model: None)
 
 def test_the_endpoints_of_the_readme_can_be_read(tmp_path: Path) -> None:
     """With every field that there is."""
-    (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "endpoints.toml").write_text(shown)
+    (tmp_path / "endpoints.toml").write_text(_shown("[[endpoint]]"))
     first, second = Endpoints.read(tmp_path / "endpoints.toml").of("gpt-4.1-mini")
     assert first.model_fields_set | second.model_fields_set == set(Endpoint.model_fields) - {"key_file"}
     assert second.models == {"gpt-4.1-mini": "gemma-3-270m"}
+
+
+def test_the_connectors_of_the_readme_can_be_read(tmp_path: Path) -> None:
+    """One at an address, one that is started."""
+    (tmp_path / "connectors.toml").write_text(_shown("[[connector]]"))
+    first, second = Connectors.read(tmp_path / "connectors.toml").all
+    assert (first.id, str(first.url)) == ("tickets", "https://tickets.example.org/mcp")
+    assert (second.command, second.args) == ("python", ("-m", "mcp_server_time"))
+
+
+def _shown(begins: str) -> str:
+    """The one TOML file of the README that begins so."""
+    files = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (shown,) = (one for one in files if one.startswith(begins))
+    return str(shown)
 
 
 def test_every_export_resolves() -> None:
