@@ -109,24 +109,27 @@ def test_the_answer_of_the_readme_is_what_kb_ask_prints(docs: Path, model: None)
     assert printed.stdout == shown[1]
 
 
-def toml(table: str) -> str:
-    """The example of a file that has these tables."""
-    (shown,) = (one for one in re.findall(r"```toml\n(.*?)```", README, re.DOTALL) if f"[[{table}]]" in one)
-    return str(shown)
-
-
-def test_the_connectors_of_the_readme_can_be_read(tmp_path: Path) -> None:
-    """One at a URL, one that is started."""
-    (tmp_path / "connectors.toml").write_text(toml("connector"))
-    assert [one.id for one in Connectors.read(tmp_path / "connectors.toml").all] == ["tickets", "clock"]
-
-
 def test_the_endpoints_of_the_readme_can_be_read(tmp_path: Path) -> None:
     """With every field that there is."""
-    (tmp_path / "endpoints.toml").write_text(toml("endpoint"))
+    (tmp_path / "endpoints.toml").write_text(_shown("[[endpoint]]"))
     first, second = Endpoints.read(tmp_path / "endpoints.toml").of("gpt-4.1-mini")
     assert first.model_fields_set | second.model_fields_set == set(Endpoint.model_fields) - {"key_file"}
     assert second.models == {"gpt-4.1-mini": "gemma-3-270m"}
+
+
+def test_the_connectors_of_the_readme_can_be_read(tmp_path: Path) -> None:
+    """One at an address, one that is started."""
+    (tmp_path / "connectors.toml").write_text(_shown("[[connector]]"))
+    first, second = Connectors.read(tmp_path / "connectors.toml").all
+    assert (first.id, str(first.url)) == ("tickets", "https://tickets.example.org/mcp")
+    assert (second.command, second.args) == ("python", ("-m", "mcp_server_time"))
+
+
+def _shown(begins: str) -> str:
+    """The one TOML file of the README that begins so."""
+    files = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (shown,) = (one for one in files if one.startswith(begins))
+    return str(shown)
 
 
 def test_every_export_resolves() -> None:

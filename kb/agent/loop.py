@@ -7,6 +7,7 @@ after, and is never made twice. What needs a person's yes ends the response; ano
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ _AT_ONCE = 4
 _ANSWER_NOW = (
     "No more tools can be called in this run. Answer now from what you have; say what you could not find out."
 )
+_NO_MORE = "This call was not made: no more tools can be called in this run."
 _LEFT_OUT = (
     "(This result was left out for want of room. Call the tool again, and ask for less, if you need it.)"
 )
@@ -100,7 +102,9 @@ class Loop:
             assert self.last is not None
             if not calls or self.last.status != "completed":
                 return
-            waiting = [call for call in calls if call.tool and call.tool.needs_approval]
+            for call in calls[0 if final else self._left() :]:
+                call.refused = _NO_MORE
+            waiting = [one for one in calls if one.tool and one.tool.needs_approval and not one.refused]
             async with aclosing(self._executed([call for call in calls if call not in waiting])) as events:
                 async for event in events:
                     yield event
@@ -108,8 +112,9 @@ class Loop:
                 for event in await self._asked_for(waiting):
                     yield event
                 return
-            if any(item["type"] == "function_call" for item in self._writer.output):
-                # The client's own functions are the client's to call.
+            if final or any(item["type"] == "function_call" for item in self._writer.output):
+                # A model that calls what it was not offered has had its say; the client's own functions are
+                # the client's to call.
                 return
 
     async def _opening(self, stack: AsyncExitStack) -> AsyncGenerator[Event, None]:
@@ -143,11 +148,15 @@ class Loop:
         self._tokens += await asyncio.to_thread(count_tokens, told)
         return list(self._writer.listed(server.label, offered))
 
+    def _left(self) -> int:
+        """How many calls may still be made."""
+        most = self._run.asked.max_tool_calls
+        return sys.maxsize if most is None else max(0, most - self._made)
+
     def _is_spent(self) -> bool:
         """Whether the run has used up what it may."""
         asked = self._run.asked
-        tools = asked.max_tool_calls is not None and self._made >= asked.max_tool_calls
-        return tools or (asked.max_credits is not None and self.credits >= asked.max_credits)
+        return self._left() == 0 or (asked.max_credits is not None and self.credits >= asked.max_credits)
 
     async def _round(
         self, calls: list[ToolCall], stack: AsyncExitStack, *, final: bool

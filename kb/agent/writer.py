@@ -213,6 +213,11 @@ class Writer:
                     arguments=item["arguments"],
                 )
             yield self._event("response.output_item.done", output_index=at, item=dict(item))
+        for at in self._calls.values():
+            # Nobody knows what came of these, which only a run that breaks off leaves behind.
+            self._output[at]["status"] = "incomplete"
+            yield self._event("response.output_item.done", output_index=at, item=dict(self._output[at]))
+        self._calls.clear()
 
     def ended(self, response: Mapping[str, Any]) -> Event:
         """The last event: completed, incomplete or failed, as the response's status says."""

@@ -34,7 +34,14 @@ endpoints = ["responses"]
 tokenizer = "o200k_base"
 credits = {{ cache_hit = "1.33", standard = {{ input = "5.32", output = "21.28" }} }}
 """
-WINDOWS = {"chat-mini": 1_000_000, "hasty": 100_000, "absent": 100_000, "homeless": 100_000, "narrow": 3_000}
+WINDOWS = {
+    "chat-mini": 1_000_000,
+    "hasty": 100_000,
+    "absent": 100_000,
+    "homeless": 100_000,
+    "narrow": 3_000,
+    "tight": 6_000,
+}
 ENDPOINT = """
 [[endpoint]]
 name = "{name}"
@@ -45,6 +52,18 @@ total_seconds = 60
 retries = {retries}
 connect_seconds = {connect}
 first_token_seconds = {first}
+"""
+# Two servers of others: one that tells the time, and one that nobody can start.
+CONNECTORS = """
+[[connector]]
+id = "clock"
+command = "{python}"
+args = ["-m", "mcp_server_time", "--local-timezone", "Europe/Berlin"]
+require_approval = "never"
+
+[[connector]]
+id = "gone"
+command = "{folder}/no-such-command"
 """
 PUMP = "Open the brine valve first, then start the pump. \U0001f6a7 Wait for 3 bar."
 DOCUMENTS = {
@@ -139,9 +158,11 @@ def built(
             "PYTHONPATH": str(ROOT),
             "KB_MODEL_CATALOG": str(_models(folder)),
             "KB_ENDPOINTS": str(_endpoints(folder, scripted.url, nowhere)),
+            "KB_CONNECTORS": str(_connectors(folder)),
             "KB_DATA_DIR": str(folder),
         }
-        house.environment.update({name: environment[name] for name in ("KB_MODEL_CATALOG", "KB_ENDPOINTS")})
+        files = ("KB_MODEL_CATALOG", "KB_ENDPOINTS", "KB_CONNECTORS")
+        house.environment.update({name: environment[name] for name in files})
         command = [sys.executable, "-m", "kb.cli", "serve", "--workers", "2", "--port", str(port)]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -171,10 +192,16 @@ def _endpoints(folder: Path, url: str, nowhere: str) -> Path:
                 "talk": {"models": '["chat-mini"]', "kind": "chat"},
                 "hasty": {"models": '["hasty"]', "connect": 0.1, "first": 0.1, "retries": 0},
                 "absent": {"models": '["absent"]', "url": nowhere, "retries": 0},
-                "narrow": {"models": '["narrow"]'},
+                "narrow": {"models": '["narrow", "tight"]'},
             }.items()
         )
     )
+    return made
+
+
+def _connectors(folder: Path) -> Path:
+    made = folder / "connectors.toml"
+    made.write_text(CONNECTORS.format(python=sys.executable, folder=folder))
     return made
 
 

@@ -5,6 +5,13 @@ from typing import Any
 
 ENDS = {"response.completed", "response.incomplete", "response.failed"}
 
+# What an item goes through between its first event and its last. A call that breaks off just ends.
+_MOMENTS = {
+    "file_search_call": [["in_progress", "searching", "completed"]],
+    "mcp_list_tools": [["in_progress", "completed"], ["in_progress", "failed"]],
+    "mcp_call": [["in_progress"], ["in_progress", "completed"], ["in_progress", "failed"]],
+}
+
 Event = dict[str, Any]
 
 
@@ -38,6 +45,7 @@ class _Item:
         self._at = at
         self._id = ""
         self._open: list[str] = []
+        self._moments: list[str] = []
         self.done: Event | None = None
 
     def take(self, event: Event) -> None:
@@ -51,12 +59,14 @@ class _Item:
             self._content: list[Event] = []
             self._arguments: str | None = None
             assert self._item.get("content", []) == []
-            assert self._item.get("arguments", "") == ""
+            # A request for a yes is an item and nothing else, there at once.
+            assert self._item.get("arguments", "") == "" or self._item["type"] == "mcp_approval_request"
             return
         assert self._id, f"{kind} before item {self._at} was added"
         if kind == "output_item.done":
             assert event["item"]["id"] == self._id
             assert not self._open
+            assert self._moments in _MOMENTS.get(event["item"]["type"], [[]])
             if event["item"]["type"] == "message":
                 assert event["item"]["content"] == self._content
             elif self._arguments is not None:
@@ -66,13 +76,17 @@ class _Item:
         assert event["item_id"] == self._id
         if "content_index" in event:
             self._take_content(kind, event)
-        elif kind == "function_call_arguments.delta":
+        elif kind in ("function_call_arguments.delta", "mcp_call_arguments.delta"):
             self._arguments = (self._arguments or "") + event["delta"]
         elif kind == "function_call_arguments.done":
             assert event["arguments"] == (self._arguments or "")
             assert event["name"] == self._item["name"]
+        elif kind == "mcp_call_arguments.done":
+            assert event["arguments"] == (self._arguments or "")
         else:
-            assert kind.startswith("file_search_call."), kind
+            name, moment = kind.split(".")
+            assert name == self._item["type"], kind
+            self._moments.append(moment)
 
     def _take_content(self, kind: str, event: Event) -> None:
         at = event["content_index"]
