@@ -6,7 +6,15 @@ Runs in a child process: `python -m kb.web.extract`.
 from collections.abc import Callable
 
 from kb.ingest.formats.draft import Draft
-from kb.ingest.formats.html import DROPPED, decode_html, draft_of, hidden, open_self_closed, tree_of
+from kb.ingest.formats.html import (
+    DROPPED,
+    decode_html,
+    draft_of,
+    hidden,
+    html_to_markdown,
+    open_self_closed,
+    tree_of,
+)
 from kb.ingest.formats.markdown import parse_markdown
 from kb.ingest.formats.pdf import parse_pdf
 from kb.ingest.formats.text import parse_text
@@ -59,8 +67,11 @@ def _draft_of(html: str) -> Draft:
         ):
             element.drop_tree()
     whole = draft_of(html)
-    text = trafilatura.extract(tree, output_format="markdown", include_comments=False)
-    return Draft(text or whole.text, title=said.title or whole.title, date=said.date)
+    # Its own Markdown escapes `_` and `[`: words must be found, and quoted, as the page shows them.
+    main = trafilatura.extract(tree, output_format="html", include_comments=False)
+    return Draft(
+        html_to_markdown(main) if main else whole.text, title=said.title or whole.title, date=said.date
+    )
 
 
 if __name__ == "__main__":
