@@ -8,7 +8,17 @@ passages for one query, higher is better; its scale is the model's own.
 from collections.abc import Sequence
 from typing import Protocol
 
-from kb.types import Allowed, Ids, IndexedText, Neighbours, StoredVectors, Vectors
+from kb.types import (
+    Allowed,
+    Domains,
+    Ids,
+    IndexedText,
+    Neighbours,
+    StoredVectors,
+    UserLocation,
+    Vectors,
+    WebHit,
+)
 
 
 class Embedder(Protocol):
@@ -132,3 +142,15 @@ class LexicalIndex(Protocol):
 
     def ids(self) -> Ids:
         """Every live chunk, ascending."""
+
+
+class WebSearch(Protocol):
+    """A search engine of the web, asked over HTTP."""
+
+    async def search(
+        self, query: str, *, count: int, domains: Domains, location: UserLocation | None = None
+    ) -> list[WebHit]:
+        """At most so many pages, best first, each address once, none outside of the domains.
+
+        location: a hint, which not every engine takes. Raises RemoteFailed, RemoteTimeout.
+        """

@@ -31,7 +31,7 @@ from kb.ingest.sandbox import ParserProcess
 from kb.ingest.source import Incoming
 from kb.metering.ledger import Ledger
 from kb.models.registry import ModelCatalog
-from kb.protocols import Embedder, Reranker
+from kb.protocols import Embedder, Reranker, WebSearch
 from kb.remote.connectors import Connectors
 from kb.search.columns import FilterKey
 from kb.search.core import SearchCore
@@ -58,6 +58,11 @@ from kb.types import (
     Reembedded,
     SearchResult,
 )
+from kb.web.brave import BraveSearch
+from kb.web.guard import Guard
+from kb.web.page import PARSE_SECONDS, Pages
+from kb.web.research import Research
+from kb.web.searxng import SearxngSearch
 
 if TYPE_CHECKING:
     from kb.index.tune import Tuned
@@ -84,6 +89,7 @@ class Service:
         self._ingest = IngestCore(self.catalog, self._models, self._indexes)
         # Jobs follow each other, and to start a parser takes longer than most of them.
         self._job_parser = ParserProcess()
+        self._web_parser = ParserProcess(seconds=PARSE_SECONDS, command=("-m", "kb.web.extract"))
         self.jobs = JobRunner(
             self.catalog.jobs,
             partial(self._ingest.sent, parser=self._job_parser),
@@ -110,12 +116,30 @@ class Service:
         """Release files and connections. What was acknowledged is on the disk already."""
         self._indexes.close()
         self._job_parser.close()
+        self._web_parser.close()
         self.catalog.close()
 
     @cached_property
     def gateway(self) -> Gateway:
         """Calls language models, wherever the settings say; whoever used it closes it."""
         return self.new_gateway()
+
+    @cached_property
+    def web(self) -> Research:
+        """Search of the web. Raises InvalidInput where no engine is set."""
+        settings = self.settings
+        engine: WebSearch
+        if settings.web_search_url:
+            engine = SearxngSearch(settings.web_search_url)
+        elif settings.web_search_key_file:
+            engine = BraveSearch(settings.web_search_key_file)
+        else:
+            raise InvalidInput(
+                "no search engine is set: start with KB_WEB_SEARCH_URL or KB_WEB_SEARCH_KEY_FILE",
+                param="tools",
+            )
+        pages = Pages(Guard(), self._web_parser)
+        return Research(engine, pages, partial(self.embedder, settings.model), settings.dense_weight)
 
     def new_gateway(self) -> Gateway:
         """Another one: the connections of each belong to one event loop."""

@@ -28,6 +28,8 @@ class Settings:
     model_catalog: a file of further language models (kb.models.registry), None for those of the package.
     endpoints: a file of where they are called (kb.gateway.endpoints), None for nowhere.
     connectors: a file of MCP servers of others (kb.remote.connectors), None for none.
+    web_search_url: of a SearXNG, or web_search_key_file: with a key of the Brave Search API; without either
+    there is no web search.
     allowed_hosts, allowed_origins: names that the MCP server goes by, and origins of web pages that may call
     it, beside loopback.
     """
@@ -42,6 +44,8 @@ class Settings:
     model_catalog: Path | None = None
     endpoints: Path | None = None
     connectors: Path | None = None
+    web_search_url: str | None = None
+    web_search_key_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
 
@@ -58,8 +62,8 @@ class Settings:
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
         """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT,
-        KB_CONTEXT_WINDOW, KB_MODEL_CATALOG, KB_ENDPOINTS, KB_CONNECTORS, KB_ALLOWED_HOSTS and
-        KB_ALLOWED_ORIGINS.
+        KB_CONTEXT_WINDOW, KB_MODEL_CATALOG, KB_ENDPOINTS, KB_CONNECTORS, KB_WEB_SEARCH_URL,
+        KB_WEB_SEARCH_KEY_FILE, KB_ALLOWED_HOSTS and KB_ALLOWED_ORIGINS.
 
         An argument wins.
 
@@ -90,6 +94,13 @@ class Settings:
         if foul := [origin for origin in origins if not re.fullmatch(r"https?://[^/\s]+", origin)]:
             message = f"KB_ALLOWED_ORIGINS must be like https://app.example.org, with commas, not {foul[0]!r}"
             raise InvalidInput(message, param="KB_ALLOWED_ORIGINS")
+        engine, key_file = environment.get("KB_WEB_SEARCH_URL"), environment.get("KB_WEB_SEARCH_KEY_FILE")
+        if engine and key_file:
+            message = "the web is searched by KB_WEB_SEARCH_URL or by KB_WEB_SEARCH_KEY_FILE, not by both"
+            raise InvalidInput(message, param="KB_WEB_SEARCH_URL")
+        if engine and not re.fullmatch(r"https?://[^/\s?#@]+[^\s?#]*", engine):
+            message = f"KB_WEB_SEARCH_URL must be like http://127.0.0.1:8888, not {engine!r}"
+            raise InvalidInput(message, param="KB_WEB_SEARCH_URL")
         return cls(
             data_dir=folder,
             database_url=environment.get("KB_DATABASE_URL")
@@ -102,6 +113,8 @@ class Settings:
             model_catalog=_file(environment.get("KB_MODEL_CATALOG")),
             endpoints=_file(environment.get("KB_ENDPOINTS")),
             connectors=_file(environment.get("KB_CONNECTORS")),
+            web_search_url=engine or None,
+            web_search_key_file=_file(key_file),
             allowed_hosts=hosts,
             allowed_origins=origins,
         )

@@ -71,7 +71,7 @@ class Document:
 
     markup: "markdown" where `#` headings, pipe tables and ``` fences carry structure, else "plain".
     pages and headings are in order of `start`; both may be empty. title: None to be named by its file,
-    "" for a document that has no title.
+    "" for a document that has no title. date: when it says that it was published, YYYY-MM-DD; of web pages.
     """
 
     text: str
@@ -80,6 +80,7 @@ class Document:
     markup: Literal["markdown", "plain"] = "plain"
     pages: tuple[Page, ...] = ()
     headings: tuple[Heading, ...] = ()
+    date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,3 +475,31 @@ class Receipt:
     seq: int
     chunks: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """Which places of the web may be used: those of a name and all below it. No allowed one allows all."""
+
+    allowed: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UserLocation:
+    """Where roughly whoever asks is. country: ISO 3166-1, two letters. timezone: IANA."""
+
+    country: str | None = None
+    region: str | None = None
+    city: str | None = None
+    timezone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WebHit:
+    """A page that a search engine found. published: a date as the engine writes it; "" where it has none."""
+
+    url: str
+    title: str
+    snippet: str
+    published: str = ""

@@ -5,7 +5,7 @@ origin are to be parsed.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kb.errors import BrokenDocument, DocumentRefused, NoText, TooLarge, UnsupportedFormat
 from kb.ingest import sniff as kinds
@@ -72,8 +72,8 @@ UNWANTED = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff]")
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def parse(data: bytes, name: str) -> Document:
-    """The document in `data`, a file called `name`.
+def parse(data: bytes, name: str, parsers: Mapping[str, Callable[[bytes], Draft]] = PARSERS) -> Document:
+    """The document in `data`, a file called `name`. parsers: by media type.
 
     Raises nothing but DocumentRefused, whatever the bytes: UnsupportedFormat, BrokenDocument (damaged or
     encrypted), NoText (empty or scanned), TooLarge. Messages begin with the name.
@@ -82,7 +82,7 @@ def parse(data: bytes, name: str) -> Document:
         if len(data) > MAX_BYTES:
             raise TooLarge(f"is {len(data):,} bytes; the limit is {MAX_BYTES:,}")
         media_type = kinds.sniff(data, name)
-        parser = PARSERS.get(media_type)
+        parser = parsers.get(media_type)
         if parser is None:
             reason = ADVICE.get(media_type, f"no parser for {media_type}")
             raise UnsupportedFormat(f"{reason}; supported: {', '.join(supported())}")
@@ -120,7 +120,7 @@ def document_of(draft: Draft, media_type: str) -> Document:
     title = " ".join(normalised(draft.title or "").split())
     if not title:
         title = next((heading.title for heading in headings if heading.level == 1), "")
-    return Document(body, media_type, title or None, draft.markup, pages, headings)
+    return Document(body, media_type, title or None, draft.markup, pages, headings, draft.date)
 
 
 def joined(drafts: Sequence[tuple[int, str]]) -> tuple[str, tuple[Page, ...]]:

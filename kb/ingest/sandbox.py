@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
@@ -39,6 +39,9 @@ GRACE = 5
 LENGTHS = struct.Struct(">IQ")
 MAX_HEADER = 100_000_000
 """Bytes of a header. It lists the headings, which are a part of a text of MAX_CHARACTERS."""
+
+Parse = Callable[[bytes, str], Document]
+"""Bytes and their name to a document. Raises DocumentRefused alone."""
 
 REFUSALS = {kind.__name__: kind for kind in (UnsupportedFormat, BrokenDocument, NoText, TooLarge)}
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -243,6 +246,7 @@ def answer_of(document: Document) -> tuple[dict[str, Any], bytes]:
         "markup": document.markup,
         "pages": [(page.number, page.start) for page in document.pages],
         "headings": [(heading.level, heading.title, heading.start) for heading in document.headings],
+        "date": document.date,
     }
     return header, document.text.encode("utf-8")
 
@@ -252,7 +256,7 @@ def document_of(header: Any, body: bytes, name: str) -> Document:
     try:
         if "refused" in header:
             raise REFUSALS[header["refused"]](str(header["message"]))
-        title = header["title"]
+        title, date = header["title"], header["date"]
         markup: Literal["markdown", "plain"] = "markdown" if header["markup"] == "markdown" else "plain"
         return Document(
             body.decode("utf-8"),
@@ -261,6 +265,7 @@ def document_of(header: Any, body: bytes, name: str) -> Document:
             markup,
             tuple(Page(int(number), int(start)) for number, start in header["pages"]),
             tuple(Heading(int(level), str(words), int(start)) for level, words, start in header["headings"]),
+            None if date is None else str(date),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenDocument(f"{name}: the parser crashed on it") from error
@@ -276,7 +281,7 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def serve(source: IO[bytes], sink: IO[bytes]) -> None:
+def serve(source: IO[bytes], sink: IO[bytes], parse: Parse = parse) -> None:
     """Answers documents until the input closes."""
     while True:
         try:
@@ -295,8 +300,8 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
         send(sink, answer, text)
 
 
-def main() -> None:
-    """The child: frames on what were standard input and output, which no print of a library can reach."""
+def main(parse: Parse = parse) -> None:
+    """The child, with a parser: frames on what were standard input and output, which no print can reach."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe.
     limit_memory()
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -304,7 +309,7 @@ def main() -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     with contextlib.suppress(BrokenPipeError):  # The parent is gone.
-        serve(source, sink)
+        serve(source, sink, parse)
 
 
 if __name__ == "__main__":

@@ -35,12 +35,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """url: where it was found in the end. media_type: as its server calls it, without parameters."""
+    """url: where it was found in the end. media_type, charset: as its server says; "" where it does not."""
 
     url: str
     status: int
     media_type: str
     content: bytes
+    charset: str = ""
 
 
 async def resolved(host: str, port: int) -> Sequence[str]:
@@ -94,7 +95,13 @@ class Guard:
                         to = response.headers.get("location")
                         if response.status_code not in _REDIRECTS or to is None:
                             content = b"".join([chunk async for chunk in response.aiter_raw()])
-                            return Fetched(str(at), response.status_code, _media_type(response), content)
+                            return Fetched(
+                                str(at),
+                                response.status_code,
+                                _media_type(response),
+                                content,
+                                response.charset_encoding or "",
+                            )
                     came, at = at, at.join(to)
                     if _origin(came) != _origin(at):
                         sent = {}

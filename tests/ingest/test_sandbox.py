@@ -32,8 +32,7 @@ def scripted(data, name):
 def sink():
     return max(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")
                and "pipe" in os.readlink(f"/proc/self/fd/{fd}"))
-sandbox.parse = scripted
-sandbox.main()
+sandbox.main(scripted)
 """
 """A child that does on certain inputs what hostile files make parsers do."""
 

@@ -5,8 +5,13 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 import pytest
+
+from kb.ingest.sandbox import ParserProcess
+from kb.web.guard import Guard
+from kb.web.page import Pages
 
 # Linux answers at all of 127.0.0.0/8: what is open and what is not differ by the address alone.
 OPEN = "127.0.0.9"
@@ -14,7 +19,7 @@ OPEN = "127.0.0.9"
 
 @dataclass
 class Site:
-    """A bare server. replies: by path, bytes as they are sent; requests: as they came."""
+    """A bare server. replies: by path, query or not, bytes as they are sent; requests: as they came."""
 
     port: int = 0
     replies: dict[str, bytes] = field(default_factory=dict)
@@ -40,7 +45,8 @@ def running(site: Site, address: str, family: socket.AddressFamily = socket.AF_I
                 request += line
             site.requests.append(request)
             path = request.split(b" ")[1].decode() if b" " in request else ""
-            self.wfile.write(site.replies.get(path, b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"))
+            missing = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+            self.wfile.write(site.replies.get(path) or site.replies.get(path.partition("?")[0], missing))
 
     class Server(socketserver.ThreadingTCPServer):
         address_family = family
@@ -101,3 +107,16 @@ def canary() -> Iterator[Site]:
     stop = running(made, "::", socket.AF_INET6)
     yield made
     stop()
+
+
+@pytest.fixture(scope="session")
+def reader() -> Iterator[ParserProcess]:
+    """The parser of pages, in the process that it runs in."""
+    with ParserProcess(seconds=5, command=("-m", "kb.web.extract")) as parser:
+        yield parser
+
+
+@pytest.fixture
+def pages(reader: ParserProcess) -> Pages:
+    """Pages of the sites at the address that is open, and nowhere else inside."""
+    return Pages(Guard(allow=(ip_network(f"{OPEN}/32"),)), reader)

@@ -137,7 +137,7 @@ def test_redirects_are_followed_and_headers_stay_at_their_origin(site: Any, new_
     other.says("/c", b"found", "content-type: text/html; charset=utf-8")
     keys = {"x-api-key": "k", "authorization": "Bearer t"}
     found = fetch(f"http://127.0.0.9:{site.port}/a", headers=keys)
-    assert found == Fetched(f"http://127.0.0.9:{other.port}/c", 200, "text/html", b"found")
+    assert found == Fetched(f"http://127.0.0.9:{other.port}/c", 200, "text/html", b"found", "utf-8")
     assert [b"x-api-key: k" in one and b"Bearer t" in one for one in site.requests] == [True, True]
     assert [b"x-api-key" in one.lower() or b"Bearer" in one for one in other.requests] == [False]
 
