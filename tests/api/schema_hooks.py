@@ -26,6 +26,10 @@ _BEYOND_SCHEMA = [
     # What the endpoints of a language model take; and that only text can be searched for.
     r"invalid_input [\s\S]* (is no parameter of |no endpoint of )",
     r"invalid_input (input|messages) there is no question to search for",
+    # That a server is at an address or set up, under a label of its own; that a filter of tools is not empty.
+    r"invalid_input (tools|server_url|connector_id|headers|authorization|allowed_tools|require_approval) ",
+    # What a response asked about, and which one it was.
+    r"invalid_input previous_response_id \S+ was asked for by ",
     # How long the vectors of a model are.
     r"invalid_input dimensions ",
     # What is printable.
