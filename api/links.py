@@ -23,6 +23,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "VectorStoreFiles": {"file_id": "/data/0/id"},
     "FileBatch": {"batch_id": "/id"},
     "ModelResponse": {"response_id": "/id"},
+    "Run": {"run_id": "/id", "approval_id": "/approvals/0/id"},
     "Results": {"file_id": "/data/0/file_id"},
     "SearchAnswer": {
         "kb": "/hits/0/knowledge_base_id",

@@ -325,7 +325,7 @@ class Loop:
             decision.id,
         )
         if decision.status == "denied":
-            why = f": {decision.reason}" if decision.reason else ""
+            why = f": {decision.reason.rstrip('.')}" if decision.reason else ""
             call.refused = f"The user does not allow this call{why}. Do not make it again; go on without it."
         elif tool is None or tool.digest(decision.arguments) != decision.digest:
             call.refused = "The tool has changed since this call was allowed; it was not made. Ask again."

@@ -10,11 +10,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from upstream import Upstream, replies
+
+from kb.catalog import Catalog
+from kb.catalog.approvals import Approval
 
 pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
@@ -39,6 +43,9 @@ TAKES = {
     "query.knowledge_base_id": "kb",
     "body.source_connection_content_version_id": "ver",
     "path.response_id": "resp",
+    "path.run_id": "resp",
+    "path.approval_id": "approval",
+    "body.input[*].approval_request_id": "approval",
     "body.previous_response_id": "resp",
     "body.tools[*].vector_store_ids[*]": "kb",
 }
@@ -58,6 +65,7 @@ models = ["gpt-4.1-mini"]
 """
 # Of answers: one that can be cancelled, though it has ended, and one that cannot.
 BOTH_WAYS: list[dict[str, bool]] = [{"background": True}, {}]
+APPROVALS = 400
 # As many as trips may delete, and some.
 KNOWLEDGE_BASES = 16
 # Ids come from what was laid in: those in the answers of other operations do not belong together.
@@ -93,6 +101,7 @@ def judged(
 
     def run(phase: str, *options: str) -> None:
         ids = _laid_in(server.client, documents, KNOWLEDGE_BASES if phase == "stateful" else 2, until)
+        ids["approval"] = _asked_for(settings, ids["resp"])
         described.write_text(_prepared(server.client.get("/openapi.json").json(), ids))
         config.write_text(_config(phase, key, ids))
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
@@ -169,6 +178,30 @@ def _laid_in(
         # In another order: the first document may be deleted before a text is read.
         "ver": [one["content_version_id"] for one in reversed(there)],
     }
+
+
+def _asked_for(settings: Any, responses: list[str]) -> list[str]:
+    """Ids of calls that wait for a yes, so many that some still do when the last was generated."""
+    waiting = [
+        Approval(
+            f"mcpr_{number:032x}",
+            responses[number % len(responses)],
+            None,
+            f"call_{number}",
+            "clock",
+            "get_time",
+            "{}",
+            "0" * 64,
+            "pending",
+            None,
+            "2026-01-01T00:00:00.000Z",
+            None,
+        )
+        for number in range(APPROVALS)
+    ]
+    with closing(Catalog(settings.database_url)) as catalog:
+        catalog.approvals.ask(waiting)
+    return [one.id for one in waiting]
 
 
 def _prepared(document: dict[str, Any], ids: dict[str, list[str]]) -> str:
