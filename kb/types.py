@@ -485,6 +485,10 @@ class Domains:
     blocked: tuple[str, ...] = ()
 
 
+ANYWHERE = Domains()
+"""All of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class UserLocation:
     """Where roughly whoever asks is. country: ISO 3166-1, two letters. timezone: IANA."""

@@ -79,6 +79,10 @@ def ask(
     return answered(service, Agent(service).prepare(asked), on_text)
 
 
+# What an annotation calls a field of a citation, where it has another name.
+_FIELDS = {"file_citation": {"uri": "filename"}, "url_citation": {"uri": "url", "index": "start_index"}}
+
+
 def answered(service: Service, run: Run, on_text: Tell | None = None) -> Answer:
     """The answer to a request that is prepared; the rest as in `ask`."""
     response = _in_a_thread(_response(service, run, on_text or (lambda _: None)))
@@ -95,7 +99,7 @@ def answer_of(response: Mapping[str, Any]) -> Answer:
     return Answer(
         text="".join(part.get("text") or part.get("refusal") or "" for part in parts),
         citations=tuple(
-            Citation(**{name: one["filename" if name == "uri" else name] for name in names})
+            Citation(**{name: one[_FIELDS[one["type"]].get(name, name)] for name in names})
             for part in parts
             for one in part.get("annotations") or ()
         ),

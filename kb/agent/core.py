@@ -29,6 +29,7 @@ from kb.gateway.events import Item, ModelCall
 from kb.metering.rates import Usage, credits_of, plain, tier_of
 from kb.models.registry import Model, Tier
 from kb.service import Service
+from kb.web.page import is_web
 
 log = logging.getLogger(__name__)
 
@@ -213,13 +214,20 @@ class Agent:
     def _citer(self, run: Run) -> Callable[[], Citer] | None:
         if not run.asked.cites:
             return None
-        contents, sources = self._service.contents, run.numbers.sources
+        service, contents, sources = self._service, self._service.contents, run.numbers.sources
+
+        def text_of(version_id: str) -> str:
+            if is_web(version_id):
+                return service.web.pages.get(version_id).text
+            return contents.open(version_id).text
 
         def page_at(version_id: str, at: int) -> int | None:
+            if is_web(version_id):
+                return service.web.pages.get(version_id).page_at(at)
             page = contents.open(version_id).marks.page(at)
             return page.number if page else None
 
-        return lambda: Citer(sources, lambda version_id: contents.open(version_id).text, page_at)
+        return lambda: Citer(sources, text_of, page_at)
 
 
 def _with_passages(items: list[Item], grounded: Grounded | None) -> list[Item]:

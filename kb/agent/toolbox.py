@@ -17,6 +17,7 @@ from kb.tools import registry
 from kb.tools.offer import offered
 from kb.tools.results import FoundMatches, FoundPassages, LoadedContent, PeekedContent, Result
 from kb.types import Version
+from kb.web.research import WebPassage
 
 OWN = "kb"
 """The label of the tools over this service's own knowledge bases."""
@@ -41,12 +42,22 @@ class Numbers:
 
     def add(self, spans: Sequence[tuple[Version, int, int]]) -> list[int]:
         """The numbers of spans of versions, from now on."""
+        return self._add(
+            [(one.id, one.content_id, one.title, one.uri, start, end) for one, start, end in spans]
+        )
+
+    def add_pages(self, passages: Sequence[WebPassage]) -> list[int]:
+        """The same of passages of web pages; a page is its own content, and its address its place."""
+        return self._add(
+            [(one.page.id, one.page.id, one.page.title, one.page.url, one.start, one.end) for one in passages]
+        )
+
+    def _add(self, places: Sequence[tuple[str, str, str, str, int, int]]) -> list[int]:
         with self._lock:
             first = len(self.sources) + 1
-            for number, (version, start, end) in enumerate(spans, first):
-                place = (version.id, version.content_id, version.title, version.uri, start, end)
-                self.sources.append(Source(number, *place, ((start, end),)))
-        return list(range(first, first + len(spans)))
+            for number, place in enumerate(places, first):
+                self.sources.append(Source(number, *place, (place[-2:],)))
+        return list(range(first, first + len(places)))
 
 
 class ServerTool(Protocol):

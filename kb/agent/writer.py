@@ -13,6 +13,7 @@ from kb.agent.toolbox import ServerTool
 from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
 from kb.gateway.events import ArgumentsDelta, CallAdded, ItemPassed, Part, RefusalDelta, TextDelta
+from kb.web.page import is_web
 
 Event = dict[str, Any]
 """One event as it is sent: `type`, `sequence_number` and what that type has."""
@@ -344,12 +345,14 @@ def _content(name: str) -> dict[str, Any]:
 
 
 def _annotation(citation: Citation) -> dict[str, Any]:
-    """A `file_citation` of the API, and beside what that has the exact place in the source."""
+    """A `file_citation` or `url_citation` of the API; beside what that has, the exact place in the source."""
+    if is_web(citation.content_version_id):
+        kind: dict[str, Any] = {"type": "url_citation", "url": citation.uri, "start_index": citation.index}
+    else:
+        kind = {"type": "file_citation", "file_id": citation.content_id, "filename": citation.uri}
+        kind["index"] = citation.index
     return {
-        "type": "file_citation",
-        "file_id": citation.content_id,
-        "filename": citation.uri,
-        "index": citation.index,
+        **kind,
         "end_index": citation.end_index,
         "number": citation.number,
         "title": citation.title,

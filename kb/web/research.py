@@ -13,7 +13,7 @@ from kb.language import language_of
 from kb.protocols import Embedder, WebSearch
 from kb.search.duplicates import Kept, wording
 from kb.tokens import count_tokens
-from kb.types import Chunk, Domains, UserLocation, WebHit
+from kb.types import ANYWHERE, Chunk, Domains, UserLocation, WebHit
 from kb.web.domains import admits
 from kb.web.guard import shown
 from kb.web.page import Pages, WebPage
@@ -83,7 +83,7 @@ class Research:
         query: str,
         budget: int,
         *,
-        domains: Domains = Domains(),  # noqa: B008 - frozen
+        domains: Domains = ANYWHERE,
         location: UserLocation | None = None,
     ) -> Findings:
         """The passages that answer best, in so many tokens. Raises what the engine does."""

@@ -13,13 +13,11 @@ import pytest
 
 from kb.errors import InvalidInput, RemoteFailed
 from kb.protocols import WebSearch
-from kb.types import Domains, UserLocation, WebHit
+from kb.types import ANYWHERE, Domains, UserLocation, WebHit
 from kb.web.brave import BraveSearch
 from kb.web.domains import admits
 from kb.web.guard import Guard
 from kb.web.searxng import SearxngSearch
-
-ANYWHERE = Domains()
 
 
 @dataclass

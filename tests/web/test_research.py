@@ -9,7 +9,7 @@ import pytest
 
 from kb.errors import RemoteFailed
 from kb.tokens import count_tokens
-from kb.types import Domains, UserLocation, WebHit
+from kb.types import ANYWHERE, Domains, UserLocation, WebHit
 from kb.web import research as room
 from kb.web.guard import Guard
 from kb.web.page import Pages
@@ -60,7 +60,7 @@ def find(
     urls: Sequence[str],
     query: str = "When does the pump stop without water?",
     budget: int = 2000,
-    domains: Domains = Domains(),  # noqa: B008
+    domains: Domains = ANYWHERE,
 ) -> Findings:
     """What is found on these pages."""
     research = Research(Listed(urls), pages, lambda: embedder)
