@@ -62,11 +62,6 @@ class RemoteServer:
             return digest(["url", self.at.url])
         return digest(["command", self.at.command, list(self.at.args)])
 
-    @property
-    def credentials(self) -> str:
-        """A digest of what it is asked with, to tell apart what different callers see of it."""
-        return digest(dict(self.at.headers if isinstance(self.at, Address) else self.at.env))
-
 
 @dataclass(frozen=True, slots=True)
 class RemoteTool:
