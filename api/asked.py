@@ -1,7 +1,7 @@
 """Requests of the `openai` SDK become what `kb.agent` is asked."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
 
@@ -16,8 +16,11 @@ from api.responses_bodies import (
     NewResponse,
     ResponseParameters,
     TokenCount,
+    WebFilters,
+    WebPlace,
+    WebSearchTool,
 )
-from kb.agent.asked import Asked, Decision, Grounding
+from kb.agent.asked import Asked, Decision, Grounding, WebUse
 from kb.agent.toolbox import OWN
 from kb.catalog.database import new_id
 from kb.errors import InvalidInput
@@ -25,6 +28,7 @@ from kb.gateway.events import Caller
 from kb.remote.server import McpServer, RemoteServer
 from kb.search.filters import parse_filter
 from kb.service import Service
+from kb.types import ANYWHERE, Domains, UserLocation
 
 # The field of a run's metadata that grounds it.
 _KNOWLEDGE_BASE = "knowledge_base_id"
@@ -33,8 +37,11 @@ _PREFIXES = {
     "function_call": "fc",
     "function_call_output": "fco",
     "file_search_call": "fs",
+    "web_search_call": "ws",
     "mcp_approval_response": "mcpa",
 }
+# A choice that says nothing: what is to be searched always is.
+_SEARCHES = {"type": "file_search"}
 # What goes on to the model as it is.
 _PASSED = ("parallel_tool_calls", "prompt_cache_key", "temperature", "top_p")
 _PASSED_BY_CHAT = ("frequency_penalty", "logit_bias", "presence_penalty", "seed", "stop")
@@ -52,7 +59,8 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
     choice = body.tool_choice
     mcp = [tool for tool in body.tools or () if isinstance(tool, McpTool)]
     own = any(tool.connector_id == OWN for tool in mcp)
-    if (functions or mcp) and choice is not None and (shown := _shown(choice)) != {"type": "file_search"}:
+    web = web_use([tool for tool in body.tools or () if isinstance(tool, WebSearchTool)])
+    if (functions or mcp or web) and choice is not None and (shown := _shown(choice)) != _SEARCHES:
         parameters["tool_choice"] = shown
     searches = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     metadata = body.metadata or {}
@@ -71,6 +79,7 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
         # With tools at hand the model searches by itself, and the metadata names where.
         grounding=None if choice == "none" else grounding(searches, {} if own else metadata),
         own_tools=own and choice != "none",
+        web=None if choice == "none" else web,
         servers=() if choice == "none" else tuple(servers_of(service, mcp)),
         # To count tokens decides nothing.
         decisions=() if isinstance(body, TokenCount) else tuple(_decisions(body.input)),
@@ -81,6 +90,7 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
         store=new is not None and new.store is not False,
         background=bool(new and new.background),
         show_results="file_search_call.results" in ((new and new.include) or ()),
+        show_pages="web_search_call.action.sources" in ((new and new.include) or ()),
         echo=_echo(body),
     )
 
@@ -107,7 +117,8 @@ def asked_of_chat(service: Service, body: NewChatCompletion, key_id: str | None)
         else:
             parameters["tool_choice"] = choice
     searches = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
-    metadata = body.metadata or {}
+    metadata, options = body.metadata or {}, body.web_search_options
+    place = options.user_location.approximate if options and options.user_location else None
     return Asked(
         model=body.model,
         items=tuple(items_of(body.messages)),
@@ -117,6 +128,7 @@ def asked_of_chat(service: Service, body: NewChatCompletion, key_id: str | None)
         service_tier=body.service_tier or "auto",
         caller=Caller(key_id, body.safety_identifier or body.user),
         grounding=None if choice == "none" else grounding(searches, metadata),
+        web=None if options is None or choice == "none" else _web(options.search_context_size, place),
         metadata=metadata,
         store=False,
     )
@@ -143,6 +155,26 @@ def grounding(searches: Sequence[FileSearchTool], metadata: Mapping[str, str]) -
         least_similarity=ranking.score_threshold if ranking else None,
         dense_weight=weights.dense_weight() if weights else None,
     )
+
+
+def web_use(tools: Sequence[WebSearchTool]) -> WebUse | None:
+    """How the web may be searched. Raises InvalidInput for two ways."""
+    if len(tools) > 1:
+        raise InvalidInput("there is one search of the web; send one tool for it", param="tools")
+    for tool in tools:
+        filters = tool.filters or WebFilters()
+        domains = Domains(tuple(filters.allowed_domains or ()), tuple(filters.blocked_domains or ()))
+        return _web(tool.search_context_size, tool.user_location, domains)
+    return None
+
+
+def _web(
+    size: Literal["low", "medium", "high"] | None, place: WebPlace | None, domains: Domains = ANYWHERE
+) -> WebUse:
+    location = None
+    if place is not None:
+        location = UserLocation(place.country, place.region, place.city, place.timezone)
+    return WebUse(domains, location, size or "medium")
 
 
 def further_parameters(service: Service, model: str, given: Mapping[str, Any]) -> dict[str, Any]:

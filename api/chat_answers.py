@@ -10,6 +10,7 @@ from kb.agent.asked import Run
 from kb.agent.writer import Event
 
 DONE = b"data: [DONE]\n\n"
+_PLACE = ("number", "content_id", "content_version_id", "start", "end", "page", "quote")
 _FINISHED = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -141,14 +142,13 @@ def _finish(response: Mapping[str, Any]) -> str:
 
 def _citation(annotation: Mapping[str, Any], offset: int) -> dict[str, Any]:
     """A `url_citation`, the only kind there is here, with the exact place in the source beside it."""
-    place = {
-        key: annotation[key]
-        for key in ("number", "content_id", "content_version_id", "start", "end", "page", "quote")
-    }
+    web = annotation["type"] == "url_citation"
+    # What an endpoint cites by itself has an address and no place.
+    place = {key: annotation[key] for key in _PLACE if key in annotation}
     cited = {
-        "url": annotation["filename"],
+        "url": annotation["url" if web else "filename"],
         "title": annotation["title"],
-        "start_index": annotation["index"] + offset,
+        "start_index": annotation["start_index" if web else "index"] + offset,
         "end_index": annotation["end_index"] + offset,
     }
     return {"type": "url_citation", "url_citation": {**cited, **place}}

@@ -18,6 +18,7 @@ from api.responses_bodies import (
     Tier,
     Told,
     ToolName,
+    WebPlace,
 )
 from api.schemas import WHOLE, Sent
 from kb.catalog.database import new_id
@@ -186,6 +187,24 @@ class SchemaFormat(Sent):
     json_schema: JsonSchemaForm
 
 
+class SearcherLocation(Sent):
+    """Where roughly whoever asks is."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "approximate", "approximate": WebPlace.example}
+
+    type: Literal["approximate"]
+    approximate: WebPlace
+
+
+class WebSearchOptions(Sent):
+    """How the web is searched."""
+
+    example: ClassVar[dict[str, Any]] = {"search_context_size": "low"}
+
+    search_context_size: Literal["low", "medium", "high"] | None = None
+    user_location: SearcherLocation | None = None
+
+
 class NewChatCompletion(Sent):
     """A conversation to go on with. Further fields are those that the model's endpoint is said to take."""
 
@@ -231,6 +250,9 @@ class NewChatCompletion(Sent):
         None, description="The end user; a model's endpoint is told a hash that only this server can make."
     )
     verbosity: Literal["low", "medium", "high"] | None = None
+    web_search_options: WebSearchOptions | None = Field(
+        None, description="That the model may search the web; `{}` is enough."
+    )
 
 
 def items_of(messages: list[ChatMessage]) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ What is not known here goes on to the model, but only where its endpoint's schem
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, StrictBool
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, StrictBool, WithJsonSchema
 
 from api.openai_bodies import Metadata, RankingOptions
 from api.schemas import WHOLE, Filters, Name, Sent
@@ -24,7 +24,17 @@ ResponseId = Annotated[
     str, Field(min_length=1, max_length=64, examples=["resp_0199f3c2b1047d6e8f30a1b2c3d4e5f6"])
 ]
 Id = Annotated[str, Field(max_length=128)]
+DomainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$", examples=["example.org"])]
+Included = Literal[
+    "file_search_call.results", "reasoning.encrypted_content", "web_search_call.action.sources"
+]
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+def _always(value: bool) -> bool:
+    if not value:
+        raise ValueError("Input should be true")
+    return value
 
 
 class Told(Sent):
@@ -144,6 +154,16 @@ class InputToolList(Told):
     id: Id | None = None
 
 
+class InputWebSearch(Sent):
+    """A search of the web of an answer given before, as it came."""
+
+    model_config = ConfigDict(extra="allow")
+    example: ClassVar[dict[str, Any]] = {}
+
+    type: Literal["web_search_call"]
+    id: Id | None = None
+
+
 class InputSearch(Told):
     """A search of an answer given before. What it found is in that answer."""
 
@@ -226,6 +246,55 @@ class McpTool(Sent):
     require_approval: Literal["always", "never"] | ApprovalByTool | None = None
 
 
+class WebFilters(Sent):
+    """Domains, each with all below it."""
+
+    example: ClassVar[dict[str, Any]] = {"allowed_domains": ["example.org"]}
+
+    allowed_domains: Annotated[list[DomainName], Field(max_length=100)] | None = None
+    blocked_domains: Annotated[list[DomainName], Field(max_length=100)] | None = None
+
+
+class WebPlace(Sent):
+    """Where roughly whoever asks is."""
+
+    example: ClassVar[dict[str, Any]] = {"country": "DE", "city": "Berlin"}
+
+    country: Annotated[str, Field(pattern=r"^[A-Za-z]{2}$")] | None = Field(
+        None, description="ISO 3166-1, two letters."
+    )
+    region: Annotated[str, Field(max_length=100)] | None = None
+    city: Annotated[str, Field(max_length=100)] | None = None
+    timezone: Annotated[str, Field(max_length=100)] | None = Field(None, description="IANA.")
+
+
+class WebLocation(WebPlace):
+    """Where roughly whoever asks is."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "approximate", **WebPlace.example}
+
+    type: Literal["approximate"] = "approximate"
+
+
+class WebSearchTool(Sent):
+    """Search of the web: by the model's endpoint, where that does it by itself, or by the engine that the
+    operator set, whose pages are read here; then what is cited stands in them."""
+
+    example: ClassVar[dict[str, Any]] = {"type": "web_search"}
+
+    type: Literal[
+        "web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"
+    ]
+    filters: WebFilters | None = None
+    search_context_size: Literal["low", "medium", "high"] | None = Field(
+        None, description="Of what is found, how much the model reads: medium."
+    )
+    user_location: WebLocation | None = None
+    external_web_access: (
+        Annotated[StrictBool, AfterValidator(_always), WithJsonSchema({"const": True})] | None
+    ) = Field(None, description="Pages are read when they are needed.")
+
+
 class FunctionChoice(Sent):
     """The function that must be called."""
 
@@ -236,11 +305,11 @@ class FunctionChoice(Sent):
 
 
 class SearchChoice(Sent):
-    """That there is to be a search, as there always is."""
+    """That there is to be a search; of knowledge bases there always is."""
 
     example: ClassVar[dict[str, Any]] = {"type": "file_search"}
 
-    type: Literal["file_search"]
+    type: Literal["file_search", "web_search", "web_search_preview", "web_search_preview_2025_03_11"]
 
 
 class PlainForm(Sent):
@@ -300,6 +369,7 @@ Item = (
     | InputCallOutput
     | InputReasoning
     | InputSearch
+    | InputWebSearch
     | InputServerCall
     | InputToolList
     | InputApproval
@@ -307,7 +377,7 @@ Item = (
 )
 Input = Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS)]
 Tools = Annotated[
-    list[Annotated[FunctionTool | FileSearchTool | McpTool, Field(discriminator="type")]],
+    list[Annotated[FunctionTool | FileSearchTool | McpTool | WebSearchTool, Field(discriminator="type")]],
     Field(max_length=MAX_TOOLS),
 ]
 ToolChoice = (
@@ -362,7 +432,7 @@ class NewResponse(ResponseParameters):
     background: StrictBool | None = Field(
         None, description="Answer at once; the response is to be asked for later."
     )
-    include: list[Literal["file_search_call.results", "reasoning.encrypted_content"]] | None = None
+    include: list[Included] | None = None
     store: StrictBool | None = Field(None, description="Keep it, as is done unless this is false.")
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None

@@ -138,7 +138,7 @@ class Service:
                 "no search engine is set: start with KB_WEB_SEARCH_URL or KB_WEB_SEARCH_KEY_FILE",
                 param="tools",
             )
-        pages = Pages(Guard(), self._web_parser)
+        pages = Pages(Guard(settings.web_networks), self._web_parser)
         return Research(engine, pages, partial(self.embedder, settings.model), settings.dense_weight)
 
     def new_gateway(self) -> Gateway:
@@ -366,6 +366,7 @@ class Service:
         least_similarity: float | None = None,
         dense_weight: float | None = None,
         before: Sequence[Place] = (),
+        numbered_from: int = 1,
     ) -> PackedContext:
         """A context of at most so many tokens that answers a question: `kb.context.core.ContextCore.pack`.
 
@@ -384,7 +385,7 @@ class Service:
             least_similarity=least_similarity,
             dense_weight=dense_weight,
         )
-        return self._context.pack(found.hits, budget, before)
+        return self._context.pack(found.hits, budget, before, numbered_from)
 
     def explain(
         self,

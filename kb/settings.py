@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ CONTEXT_WINDOW = 1_047_576
 """Tokens that gpt-4.1-mini reads."""
 
 _LISTS = ("KB_ALLOWED_HOSTS", "KB_ALLOWED_ORIGINS")
+_LINK_LOCAL = (ip_network("169.254.0.0/16"), ip_network("fe80::/10"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Settings:
     endpoints: a file of where they are called (kb.gateway.endpoints), None for nowhere.
     connectors: a file of MCP servers of others (kb.remote.connectors), None for none.
     web_search_url: of a SearXNG, or web_search_key_file: with a key of the Brave Search API; without either
-    there is no web search.
+    there is no web search. web_networks: where its pages may lie beside public networks.
     allowed_hosts, allowed_origins: names that the MCP server goes by, and origins of web pages that may call
     it, beside loopback.
     """
@@ -46,6 +48,7 @@ class Settings:
     connectors: Path | None = None
     web_search_url: str | None = None
     web_search_key_file: Path | None = None
+    web_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
 
@@ -63,7 +66,7 @@ class Settings:
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
         """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT,
         KB_CONTEXT_WINDOW, KB_MODEL_CATALOG, KB_ENDPOINTS, KB_CONNECTORS, KB_WEB_SEARCH_URL,
-        KB_WEB_SEARCH_KEY_FILE, KB_ALLOWED_HOSTS and KB_ALLOWED_ORIGINS.
+        KB_WEB_SEARCH_KEY_FILE, KB_WEB_NETWORKS, KB_ALLOWED_HOSTS and KB_ALLOWED_ORIGINS.
 
         An argument wins.
 
@@ -115,6 +118,7 @@ class Settings:
             connectors=_file(environment.get("KB_CONNECTORS")),
             web_search_url=engine or None,
             web_search_key_file=_file(key_file),
+            web_networks=_networks(environment.get("KB_WEB_NETWORKS", "")),
             allowed_hosts=hosts,
             allowed_origins=origins,
         )
@@ -122,6 +126,19 @@ class Settings:
 
 def _file(given: str | None) -> Path | None:
     return Path(given).expanduser().resolve() if given else None
+
+
+def _networks(given: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        networks = tuple(map(ip_network, _listed(given)))
+    except ValueError as error:
+        message = f"KB_WEB_NETWORKS must be networks like 10.1.0.0/16, commas between them: {error}"
+        raise InvalidInput(message, param="KB_WEB_NETWORKS") from error
+    for network in networks:
+        if any(network.version == one.version and network.overlaps(one) for one in _LINK_LOCAL):
+            message = f"KB_WEB_NETWORKS: in {network} clouds keep a machine's credentials; name others"
+            raise InvalidInput(message, param="KB_WEB_NETWORKS")
+    return networks
 
 
 def _listed(given: str) -> tuple[str, ...]:

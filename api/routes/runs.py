@@ -12,10 +12,10 @@ from fastapi import APIRouter, Query, Request, Response
 from api import responses_shapes
 from api import run_shapes as shapes
 from api.answers import respond
-from api.asked import asked_of, servers_of
+from api.asked import asked_of, servers_of, web_use
 from api.deps import body, caller_key, keeping_of, service_of
 from api.openapi import described
-from api.responses_bodies import McpTool, ResponseId
+from api.responses_bodies import McpTool, ResponseId, WebSearchTool
 from api.routes.responses import CALL_ERRORS, MAX_BODY, prepared, streamed
 from api.run_bodies import NewRun, Word
 from api.unanswered import unanswered
@@ -25,6 +25,8 @@ from kb.errors import NoEndpoint, NotFound
 from kb.gateway.events import Caller
 
 routes = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+_OTHERS = ("function", "file_search", "mcp")
 
 
 @routes.post("", **described(shapes.Run, takes=NewRun, errors=CALL_ERRORS, streams=responses_shapes.STREAM))
@@ -108,6 +110,7 @@ async def decide(run_id: ResponseId, approval_id: ResponseId, request: Request) 
             metadata=stored.body["metadata"],
             store=True,
             background=True,
+            web=web_use([WebSearchTool.model_validate(one) for one in given if one["type"] not in _OTHERS]),
             own_tools=any(tool.connector_id == OWN for tool in tools),
             servers=servers,
             decided=tuple(service.catalog.approvals.of(run_id)),

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from kb.agent.cite import Source
-from kb.agent.toolbox import Numbers, Toolbox
+from kb.agent.numbers import Numbers
+from kb.agent.toolbox import Toolbox
 from kb.catalog.approvals import Approval
 from kb.context.core import PackedContext
 from kb.context.window import Window
@@ -14,7 +15,7 @@ from kb.gateway.events import Caller, Item, ModelCall
 from kb.models.registry import Model
 from kb.remote.server import RemoteServer
 from kb.search.similarity import similarity
-from kb.types import Filter
+from kb.types import ANYWHERE, Domains, Filter, UserLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,15 @@ class Grounding:
 
 
 @dataclass(frozen=True, slots=True)
+class WebUse:
+    """That the model may search the web. size: how much of what is found it reads, in the API's words."""
+
+    domains: Domains = ANYWHERE
+    location: UserLocation | None = None
+    size: Literal["low", "medium", "high"] = "medium"
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A person's word on a call that a response asked about."""
 
@@ -49,9 +59,11 @@ class Asked:
     items: input items, in order. functions: tools that the client itself runs. parameters: what goes on to
     the model as it is. service_tier: as the client named it; "auto" for what the key may use. grounding: None
     for an answer that rests on no documents. own_tools: whether the model may call the tools over knowledge
-    bases and texts by itself. servers: of others, whose tools it may call. decisions: on calls that the
-    response before asked about; decided: those that are taken already. max_tool_calls, max_credits: of the
-    run; when one is reached the model has to answer. echo: what else an answer repeats of its request.
+    bases and texts by itself. web: how it may search the web; None for not at all. servers: of others, whose
+    tools it may call. decisions: on calls that the response before asked about; decided: those that are taken
+    already. max_tool_calls, max_credits: of the run; when one is reached the model has to answer.
+    show_results, show_pages: whether searches of knowledge bases and of the web tell what they found. echo:
+    what else an answer repeats of its request.
     """
 
     model: str
@@ -69,7 +81,9 @@ class Asked:
     store: bool = True
     background: bool = False
     show_results: bool = False
+    show_pages: bool = False
     own_tools: bool = False
+    web: WebUse | None = None
     servers: tuple[RemoteServer, ...] = ()
     decisions: tuple[Decision, ...] = ()
     decided: tuple[Approval, ...] = ()
@@ -78,10 +92,10 @@ class Asked:
     echo: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def cites(self) -> bool:
-        """Whether the answer is prose about passages: in JSON, brackets are no citations."""
+    def is_prose(self) -> bool:
+        """Whether the answer may cite: in JSON, brackets are no citations."""
         form = (self.parameters.get("text") or {}).get("format") or {"type": "text"}
-        return (self.grounding is not None or self.own_tools) and form["type"] == "text"
+        return bool(form["type"] == "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +110,8 @@ class Grounded:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A request that is ready for its model. id: of the response. created_at: Unix seconds."""
+    """A request that is ready for its model. id: of the response. created_at: Unix seconds. cites: whether
+    the answer rests on what can be cited."""
 
     id: str
     created_at: int
@@ -107,6 +122,7 @@ class Run:
     grounded: Grounded | None
     toolbox: Toolbox
     numbers: Numbers
+    cites: bool
     decided: tuple[Approval, ...] = ()
 
     @property

@@ -1,5 +1,7 @@
 """Citations in an answer as it streams, each checked against its source before it goes out."""
 
+import sys
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,8 @@ _LONGEST_HIT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A passage that the model was given, text[start:end] of a version. found: the hits in it, best first."""
+    """A passage that the model was given, text[start:end] of a version. found: the hits in it, best first.
+    text: the passage itself where it is of the web, since no version of that is kept."""
 
     number: int
     content_version_id: str
@@ -26,6 +29,7 @@ class Source:
     start: int
     end: int
     found: tuple[Span, ...] = ()
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,9 @@ class Citer:
         self._markers = Markers(self._sources)
         self._sentences: dict[int, list[list[Sentence]]] = {}
         self._sent = 0
+        # What the model wrote so far, and around each marker the offset there and the one in what went out.
+        self._heard = 0
+        self._turns: list[tuple[int, int]] = [(0, 0)]
         # The end of the answer without its markers, and what of that is not cited yet.
         self._said, self._uncited = "", ""
         self.verified = 0
@@ -83,6 +90,13 @@ class Citer:
     def end(self) -> list[str | Citation]:
         """What was held back."""
         return self._pieces(self._markers.end())
+
+    def moved(self, at: int) -> int:
+        """Where an offset into what the model wrote is in what the client sees."""
+        turn = bisect_right(self._turns, (at, sys.maxsize)) - 1
+        heard, sent = self._turns[turn]
+        most = self._turns[turn + 1][1] if turn + 1 < len(self._turns) else self._sent
+        return min(sent + at - heard, most)
 
     def _pieces(self, parts: Sequence[str | Marker]) -> list[str | Citation]:
         pieces: list[str | Citation] = []
@@ -98,8 +112,10 @@ class Citer:
             if isinstance(part, str):
                 self._say(part)
                 send(part)
+                self._heard += len(part)
                 continue
             blank = part.blank
+            self._turns.append((self._heard, self._sent))
             for claim in part.claims:
                 citation = self._citation(claim, self._sent + len(blank))
                 if citation is None:
@@ -111,6 +127,8 @@ class Citer:
                 blank = ""
             self._say(part.blank)
             self._uncited = ""
+            self._heard += part.length
+            self._turns.append((self._heard, self._sent))
         return pieces
 
     def _say(self, text: str) -> None:

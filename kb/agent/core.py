@@ -6,7 +6,7 @@ the model and writes the answer's items and events.
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -16,7 +16,9 @@ from kb.agent.asked import Asked, Decision, Grounded, Run
 from kb.agent.cite import Citer
 from kb.agent.ground import Before
 from kb.agent.loop import Loop
-from kb.agent.toolbox import Numbers, Toolbox, own_tools
+from kb.agent.numbers import Numbers, read
+from kb.agent.toolbox import ServerTool, Toolbox, own_tools
+from kb.agent.web_tool import WebTool, hosted, is_own_search
 from kb.agent.writer import Event, Writer
 from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
@@ -30,6 +32,7 @@ from kb.metering.rates import Usage, credits_of, plain, tier_of
 from kb.models.registry import Model, Tier
 from kb.service import Service
 from kb.web.page import is_web
+from kb.web.tool import NAME
 
 log = logging.getLogger(__name__)
 
@@ -55,24 +58,27 @@ class Agent:
         # Whoever cannot pay for the answer is told so before anything is searched.
         most = min(asked.max_output_tokens or model.max_output_tokens, model.max_output_tokens)
         ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(0, most)))
-        if (asked.functions or asked.own_tools or asked.servers) and not model.tools:
+        # An endpoint that searches the web by itself does so better than by being asked for words.
+        web_search = hosted(asked.web) if asked.web and service.endpoints.search_web(model.id) else None
+        toolbox = self._toolbox(asked, model, searches_web=web_search is None)
+        if (asked.functions or asked.servers or toolbox) and not model.tools:
             raise InvalidInput(f"{model.id} takes no tools", param="tools")
         if "image" not in model.input and history.has_pictures(asked.items):
             raise InvalidInput(f"{model.id} reads no pictures", param="input")
         said, before = self._before(asked)
-        instructions = _instructions(asked)
-        toolbox = self._toolbox(asked, model)
+        cites = asked.is_prose and bool(asked.grounding or toolbox)
+        instructions = _instructions(asked, toolbox, cites=cites)
         functions = [*asked.functions, *toolbox.functions]
         least = LEAST_BUDGET if asked.grounding else 0
         left_by = partial(
             window_of,
             model,
             instructions=instructions or "",
-            tools=functions,
+            tools=[*functions, *([web_search] if web_search else [])],
             max_output_tokens=asked.max_output_tokens,
             least=least,
         )
-        items = history.as_calls([*said, *asked.items])
+        items = history.as_calls([*said, *asked.items], before.searches)
         if asked.truncate:
             items = history.newest(items, left_by().context - least)
         window = left_by(history=history.tokens_of(items))
@@ -85,7 +91,8 @@ class Agent:
             max_output_tokens=window.output,
             instructions=instructions,
             tools=asked.functions,
-            parameters=asked.parameters,
+            parameters=_parameters(asked, toolbox),
+            web_search=web_search,
             tier=tier,
             caller=asked.caller,
             run_id=new_id("resp"),
@@ -93,13 +100,23 @@ class Agent:
         )
         ledger.check(key_id, model.id, tier, credits_of(model, tier, Usage(call.input_tokens, window.output)))
         assert call.run_id is not None
-        numbers = Numbers(grounded.sources if grounded else ())
+        numbers = Numbers(grounded.sources if grounded else (), before.sources)
         if asked.decisions:
             # A word that was given is used up by this: the last thing of all, where it can be acted on.
             service.endpoints.of(model.id)
         decided = (*asked.decided, *(self._decided(one, asked) for one in asked.decisions))
         return Run(
-            call.run_id, int(time.time()), asked, model, window, call, grounded, toolbox, numbers, decided
+            call.run_id,
+            int(time.time()),
+            asked,
+            model,
+            window,
+            call,
+            grounded,
+            toolbox,
+            numbers,
+            cites,
+            decided,
         )
 
     def writer(self, run: Run) -> Writer:
@@ -175,13 +192,19 @@ class Agent:
         )
 
     def _before(self, asked: Asked) -> tuple[list[Item], Before]:
-        """What was said in the responses that this one goes on from, and what the last of them packed."""
+        """What was said in the responses that this one goes on from, and what the model was shown there."""
         if asked.previous_response_id is None:
             return [], Before()
-        chain = self._service.catalog.responses.chain(asked.previous_response_id, asked.caller.key_id)
+        catalog = self._service.catalog
+        chain = catalog.responses.chain(asked.previous_response_id, asked.caller.key_id)
         said = [item for one in chain for item in (*one.input, *one.body["output"])]
+        searched = [one.id for one in chain if any(map(is_own_search, one.body["output"]))]
+        searches = {step.call_id: step.output or "" for name in searched for step in catalog.steps.of(name)}
+        if sources := tuple(source for one in chain for source in read(one.body.get("sources", ()))):
+            # The model reads these again, under their numbers: what is packed comes behind them.
+            return said, Before(sources=sources, searches=searches)
         tokens = chain[-1].body.get("context", {}).get("tokens", 0)
-        return said, Before(tuple(Place(*place) for place in chain[-1].places), tokens)
+        return said, Before(tuple(Place(*place) for place in chain[-1].places), tokens, searches=searches)
 
     def _decided(self, decision: Decision, asked: Asked) -> Approval:
         """A call that was asked about, with what was decided; decided once, whoever is first."""
@@ -194,13 +217,16 @@ class Agent:
             )
         return approvals.decide(waiting.id, key_id, approve=decision.approve, reason=decision.reason)[0]
 
-    def _toolbox(self, asked: Asked, model: Model) -> Toolbox:
-        """The tools of this run, which nothing that it reads can add to."""
-        if not asked.own_tools:
-            return Toolbox()
-        said = "\n".join(history.text_of(item) for item in asked.items if item.get("role") == "user")
+    def _toolbox(self, asked: Asked, model: Model, *, searches_web: bool) -> Toolbox:
+        """The tools of this run, which nothing that it reads can add to. Raises InvalidInput."""
         window = min(model.context_window, self._service.settings.context_window)
-        return Toolbox(own_tools(self._service, asked.metadata, said, window))
+        tools: list[ServerTool] = []
+        if asked.own_tools:
+            said = "\n".join(history.text_of(item) for item in asked.items if item.get("role") == "user")
+            tools += own_tools(self._service, asked.metadata, said, window)
+        if asked.web and searches_web:
+            tools.append(WebTool(self._service.web, asked.web, window))
+        return Toolbox(tools, asked.functions)
 
     def _grounded(self, asked: Asked, items: list[Item], budget: int, before: Before) -> Grounded | None:
         if asked.grounding is None:
@@ -212,22 +238,22 @@ class Agent:
         return ground.ground(self._service, queries, asked.grounding, budget, before)
 
     def _citer(self, run: Run) -> Callable[[], Citer] | None:
-        if not run.asked.cites:
+        if not run.cites:
             return None
-        service, contents, sources = self._service, self._service.contents, run.numbers.sources
+        contents, numbers = self._service.contents, run.numbers
 
         def text_of(version_id: str) -> str:
             if is_web(version_id):
-                return service.web.pages.get(version_id).text
+                return numbers.page_text(version_id)
             return contents.open(version_id).text
 
         def page_at(version_id: str, at: int) -> int | None:
             if is_web(version_id):
-                return service.web.pages.get(version_id).page_at(at)
+                return None
             page = contents.open(version_id).marks.page(at)
             return page.number if page else None
 
-        return lambda: Citer(sources, text_of, page_at)
+        return lambda: Citer(numbers.sources, text_of, page_at)
 
 
 def _with_passages(items: list[Item], grounded: Grounded | None) -> list[Item]:
@@ -239,11 +265,19 @@ def _with_passages(items: list[Item], grounded: Grounded | None) -> list[Item]:
     return [*items[:at], ground.message(grounded), *items[at:]]
 
 
-def _instructions(asked: Asked) -> str | None:
+def _instructions(asked: Asked, toolbox: Toolbox, *, cites: bool) -> str | None:
     given = ground.INSTRUCTIONS if asked.grounding else None
-    tools = ground.HOW_TO_LOOK if asked.own_tools else None
-    cite = ground.HOW_TO_CITE if asked.cites else None
+    tools = ground.HOW_TO_LOOK if toolbox else None
+    cite = ground.HOW_TO_CITE if cites else None
     return "\n\n".join(filter(None, (given, tools, cite, asked.instructions))) or None
+
+
+def _parameters(asked: Asked, toolbox: Toolbox) -> dict[str, Any]:
+    """As they go on to the model, to which a search of ours is a function."""
+    parameters, choice = dict(asked.parameters), asked.parameters.get("tool_choice")
+    if NAME in toolbox.tools and isinstance(choice, Mapping) and choice["type"].startswith(NAME):
+        parameters["tool_choice"] = {"type": "function", "name": NAME}
+    return parameters
 
 
 def _finished(run: Run, writer: Writer, loop: Loop) -> dict[str, Any]:
@@ -269,8 +303,10 @@ def _finished(run: Run, writer: Writer, loop: Loop) -> dict[str, Any]:
         fields["incomplete_details"] = {"reason": ended.reason}
     if ended.status == "failed":
         fields["error"] = {"code": "server_error", "message": ended.reason}
-    if run.asked.cites:
+    if run.cites:
         fields["citations"] = {"verified": writer.verified, "dropped": writer.dropped}
+    if added := run.numbers.added:
+        fields["sources"] = added
     if run.grounded:
         fields["context"] = receipt_of(run.model, run.window, run.grounded.made)
     return writer.response(**fields)

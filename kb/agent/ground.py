@@ -1,10 +1,11 @@
 """Answers that rest on documents: what is found for a question, packed, and how the model is to use it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from kb.agent.asked import Grounded, Grounding
 from kb.agent.cite import Source
+from kb.agent.numbers import after
 from kb.context.core import PackedContext
 from kb.context.pack import PackedPassage, Place
 from kb.gateway.events import Item
@@ -37,10 +38,13 @@ _NOTHING = "No passage was found for this question."
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What the turn before packed, in so many tokens."""
+    """What the model was shown in the turns before: places that the last packed, in so many tokens; sources
+    that tools showed, under their numbers; what searches of the web found, by the id of their item."""
 
     places: tuple[Place, ...] = ()
     tokens: int = 0
+    sources: tuple[Source, ...] = ()
+    searches: Mapping[str, str] = field(default_factory=dict)
 
 
 def ground(service: Service, queries: Sequence[str], asked: Grounding, room: int, before: Before) -> Grounded:
@@ -51,7 +55,7 @@ def ground(service: Service, queries: Sequence[str], asked: Grounding, room: int
     """
     wanted = min(asked.max_tokens or CONTEXT_TOKENS, room)
     if before.tokens + wanted > room:
-        before = Before()
+        before = replace(before, places=(), tokens=0)
     queries = tuple(query[-MAX_QUERY:] for query in queries)
     made = service.pack(
         queries if len(queries) > 1 else queries[0],
@@ -60,6 +64,7 @@ def ground(service: Service, queries: Sequence[str], asked: Grounding, room: int
         top_k=asked.top_k,
         where=asked.where,
         before=before.places,
+        numbered_from=after(before.sources),
         least_similarity=asked.least_similarity,
         dense_weight=asked.dense_weight,
     )

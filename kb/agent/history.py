@@ -1,11 +1,13 @@
 """What was said before: how many tokens it takes, and what of it stays where not all fits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kb.agent.toolbox import model_name
+from kb.agent.web_tool import is_own_search
 from kb.gateway.events import Item
 from kb.tokens import count_tokens
+from kb.web.tool import NAME
 
 # What an endpoint adds to each item: its role and the marks around it.
 _AROUND = 8
@@ -18,10 +20,11 @@ def tokens_of(items: Sequence[Item]) -> int:
     return sum(_tokens(item) for item in items)
 
 
-def as_calls(items: Sequence[Item]) -> list[Item]:
+def as_calls(items: Sequence[Item], searches: Mapping[str, str]) -> list[Item]:
     """Calls that the service made for the model, as a model knows calls: each with its output behind it.
 
-    What else only the service's own items tell (lists of tools, searches, requests for a yes) is left out.
+    searches: what those of the web found, by the id of their item. What else only the service's own items
+    tell (lists of tools, searches before the model was called, requests for a yes) is left out.
     """
     told: list[Item] = []
     for item in items:
@@ -31,13 +34,21 @@ def as_calls(items: Sequence[Item]) -> list[Item]:
                 call = {"call_id": item["id"], "name": name, "arguments": item["arguments"]}
                 error = item.get("error") or {"content": ()}
                 output = item.get("output") or "\n".join(part["text"] for part in error["content"])
-                told.append({"type": "function_call", **call})
-                told.append({"type": "function_call_output", "call_id": item["id"], "output": output})
+                told += _call(call, output)
+            case "web_search_call" if is_own_search(item):
+                if found := searches.get(item["id"]):
+                    arguments = json.dumps({"query": item["action"]["query"]}, ensure_ascii=False)
+                    told += _call({"call_id": item["id"], "name": NAME, "arguments": arguments}, found)
             case "mcp_list_tools" | "mcp_approval_request" | "mcp_approval_response" | "file_search_call":
                 pass
             case _:
                 told.append(item)
     return told
+
+
+def _call(call: Item, output: str) -> list[Item]:
+    output_of = {"type": "function_call_output", "call_id": call["call_id"], "output": output}
+    return [{"type": "function_call", **call}, output_of]
 
 
 def newest(items: Sequence[Item], room: int) -> list[Item]:

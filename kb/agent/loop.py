@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -18,6 +18,7 @@ from kb.agent import history
 from kb.agent.asked import Run
 from kb.agent.remote_tools import ConnectedTool
 from kb.agent.toolbox import OWN, Outcome, ServerTool, model_name, strict_json
+from kb.agent.web_tool import ITEM, WebTool
 from kb.agent.writer import Event, Writer
 from kb.catalog import Catalog
 from kb.catalog.approvals import Approval
@@ -122,7 +123,7 @@ class Loop:
         self._is_open = True
         for event in self._writer.began():
             yield event
-        if own := list(self._run.toolbox.tools.values()):
+        if own := [tool for tool in self._run.toolbox.tools.values() if tool.label == OWN]:
             for event in self._writer.listed(OWN, own):
                 yield event
         for server in self._run.asked.servers:
@@ -182,7 +183,9 @@ class Loop:
         """Take what belongs to a call of the service's tools."""
         box, clients = self._run.toolbox, {tool["name"] for tool in self._run.call.tools}
         if isinstance(part, CallAdded) and box and part.name not in clients:
-            call = ToolCall(new_id("mcp"), part.call_id, part.name, box.tools.get(part.name))
+            tool = box.tools.get(part.name)
+            kind = ITEM if isinstance(tool, WebTool) else "mcp"
+            call = ToolCall(new_id(kind), part.call_id, part.name, tool)
             if call.tool is None:
                 call.refused = (
                     f"There is no tool {part.name!r}. There are: {', '.join([*box.tools, *clients])}."
@@ -242,8 +245,7 @@ class Loop:
                 return await self._made_once(call)
 
         for call in calls:
-            label, name = (call.tool.label, call.tool.name) if call.tool else (OWN, call.function)
-            for event in self._writer.tool_called(call.item_id, label, name, call.arguments, call.approval):
+            for event in self._began(call):
                 yield event
         running = [asyncio.ensure_future(made(call)) for call in calls]
         try:
@@ -255,15 +257,25 @@ class Loop:
                 await self._add(
                     [{"type": "function_call", **about}, {"type": "function_call_output", **output}]
                 )
-                for event in self._writer.tool_answered(
-                    call.item_id, outcome.text, is_error=outcome.is_error
-                ):
+                for event in self._answered(call, outcome):
                     yield event
         finally:
             for task in running:
                 task.cancel()
             if running:
                 await asyncio.wait(running)
+
+    def _began(self, call: ToolCall) -> Iterator[Event]:
+        if isinstance(call.tool, WebTool):
+            return self._writer.web_search_began(call.item_id, _query(call.arguments))
+        label, name = (call.tool.label, call.tool.name) if call.tool else (OWN, call.function)
+        return self._writer.tool_called(call.item_id, label, name, call.arguments, call.approval)
+
+    def _answered(self, call: ToolCall, outcome: Outcome) -> Iterator[Event]:
+        if not isinstance(call.tool, WebTool):
+            return self._writer.tool_answered(call.item_id, outcome.text, is_error=outcome.is_error)
+        pages = outcome.pages if self._run.asked.show_pages else None
+        return self._writer.web_search_ended(call.item_id, outcome.text if outcome.is_error else None, pages)
 
     async def _add(self, items: Sequence[Item]) -> None:
         """Items for the next round. A long result takes some time to be counted."""
@@ -330,6 +342,13 @@ class Loop:
         elif tool is None or tool.digest(decision.arguments) != decision.digest:
             call.refused = "The tool has changed since this call was allowed; it was not made. Ask again."
         return call
+
+
+def _query(arguments: str) -> str:
+    """Of a search, as far as its arguments are in order."""
+    parsed = _parsed(arguments)
+    query = parsed.get("query") if isinstance(parsed, dict) else None
+    return query if isinstance(query, str) else ""
 
 
 def _parsed(arguments: str) -> dict[str, Any] | str:

@@ -5,7 +5,7 @@ Read while the answer streams: text goes on at once, and only what may still bec
 
 import re
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 LONGEST = 700
@@ -53,10 +53,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What stood between two brackets. blank: what stood before them, "" or " "."""
+    """What stood between two brackets. blank: what stood before them, "" or " ". length: of all of it."""
 
     blank: str
     claims: tuple[Claim, ...]
+    length: int = field(default=0, compare=False)
 
 
 class _Undecided(Enum):
@@ -117,7 +118,7 @@ class Markers:
                 break
             claims, at = read
             give(begin - len(blank))
-            parts.append(Marker(blank, claims))
+            parts.append(Marker(blank, claims, at - begin + len(blank)))
             self._last, given = "", at
         else:
             # A marker that is dropped takes the blank before it along.

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kb.agent.toolbox import Numbers, Outcome, model_name, strict_json
+from kb.agent.numbers import Numbers
+from kb.agent.toolbox import Outcome, model_name, strict_json
 from kb.content.fence import visible
 from kb.errors import KbError
 from kb.remote.approval import binding, needs_approval

@@ -4,20 +4,17 @@ import asyncio
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kb.agent.cite import Source
+from kb.agent.numbers import Numbers
 from kb.content.fence import visible
-from kb.errors import KbError
+from kb.errors import InvalidInput, KbError
 from kb.service import Service
 from kb.tools import registry
 from kb.tools.offer import offered
 from kb.tools.results import FoundMatches, FoundPassages, LoadedContent, PeekedContent, Result
-from kb.types import Version
-from kb.web.research import WebPassage
 
 OWN = "kb"
 """The label of the tools over this service's own knowledge bases."""
@@ -27,37 +24,11 @@ _LEAST_BUDGET = 256
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a call, as the model reads it."""
+    """What came of a call, as the model reads it. pages: addresses of the web that it is from."""
 
     text: str
     is_error: bool = False
-
-
-class Numbers:
-    """What may be cited in a run, numbered in the order in which the model came to see it. Thread-safe."""
-
-    def __init__(self, sources: Sequence[Source] = ()) -> None:
-        self._lock = threading.Lock()
-        self.sources = list(sources)
-
-    def add(self, spans: Sequence[tuple[Version, int, int]]) -> list[int]:
-        """The numbers of spans of versions, from now on."""
-        return self._add(
-            [(one.id, one.content_id, one.title, one.uri, start, end) for one, start, end in spans]
-        )
-
-    def add_pages(self, passages: Sequence[WebPassage]) -> list[int]:
-        """The same of passages of web pages; a page is its own content, and its address its place."""
-        return self._add(
-            [(one.page.id, one.page.id, one.page.title, one.page.url, one.start, one.end) for one in passages]
-        )
-
-    def _add(self, places: Sequence[tuple[str, str, str, str, int, int]]) -> list[int]:
-        with self._lock:
-            first = len(self.sources) + 1
-            for number, place in enumerate(places, first):
-                self.sources.append(Source(number, *place, (place[-2:],)))
-        return list(range(first, first + len(places)))
+    pages: tuple[str, ...] = ()
 
 
 class ServerTool(Protocol):
@@ -123,10 +94,17 @@ class OwnTool:
 
 
 class Toolbox:
-    """Those of one run, by the name that the model calls them by."""
+    """Those of one run, by the name that the model calls them by.
 
-    def __init__(self, tools: Sequence[ServerTool] = ()) -> None:
+    functions: of the client, whose names are taken. Raises InvalidInput where one of them is a tool's.
+    """
+
+    def __init__(self, tools: Sequence[ServerTool] = (), functions: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._taken = {str(function["name"]) for function in functions}
         self.tools = {str(tool.function["name"]): tool for tool in tools}
+        if both := sorted(self._taken & self.tools.keys()):
+            message = f"a tool of this server is called {both[0]!r} as well: give your function another name"
+            raise InvalidInput(message, param="tools")
 
     def __bool__(self) -> bool:
         return bool(self.tools)
@@ -138,7 +116,8 @@ class Toolbox:
 
     def add(self, tools: Sequence[ServerTool]) -> list[ServerTool]:
         """Take in those of one more server; returns those whose name for the model was free."""
-        free = [tool for tool in tools if str(tool.function["name"]) not in self.tools]
+        taken = self._taken | self.tools.keys()
+        free = [tool for tool in tools if tool.function["name"] not in taken]
         self.tools |= {str(tool.function["name"]): tool for tool in free}
         return free
 

@@ -4,15 +4,25 @@ One response id, item ids that stay, and sequence numbers of our own, whoever an
 that of https://platform.openai.com/docs/api-reference/responses-streaming.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kb.agent.asked import Grounded
 from kb.agent.cite import Citation, Citer
 from kb.agent.toolbox import ServerTool
+from kb.agent.web_tool import is_own_search
 from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
-from kb.gateway.events import ArgumentsDelta, CallAdded, ItemPassed, Part, RefusalDelta, TextDelta
+from kb.gateway.events import (
+    ArgumentsDelta,
+    CallAdded,
+    ItemPassed,
+    PageCited,
+    Part,
+    RefusalDelta,
+    TextDelta,
+)
 from kb.web.page import is_web
 
 Event = dict[str, Any]
@@ -21,6 +31,10 @@ Event = dict[str, Any]
 # For each kind of content: the field of its text, and the event that ends it.
 _TEXT = ("output_text", "text", "response.output_text")
 _REFUSAL = ("refusal", "refusal", "response.refusal")
+# Of a search of the web, before it ends.
+_MOMENTS = ("in_progress", "searching")
+
+log = logging.getLogger(__name__)
 
 
 class Writer:
@@ -34,6 +48,8 @@ class Writer:
         # Open items by the endpoint's counting, each with its place in the output.
         self._open: dict[int, int] = {}
         self._citers: dict[int, Citer] = {}
+        # What endpoints cite by themselves, told of where their message ends.
+        self._cited: dict[int, list[PageCited]] = {}
         # Calls of tools that have not been answered, by the id of their item; how far `said` has read.
         self._calls: dict[str, int] = {}
         self._read = 0
@@ -106,16 +122,20 @@ class Writer:
                     item_id=self._output[at]["id"],
                     delta=text,
                 )
+            case PageCited(index):
+                self._cited.setdefault(index, []).append(part)
             case ItemPassed(_, passed):
                 # Its id is the endpoint's, which knows it again by that.
                 at = self._add(dict(passed))
-                for moment in ("added", "done"):
-                    yield self._event(f"response.output_item.{moment}", output_index=at, item=dict(passed))
+                yield self._event("response.output_item.added", output_index=at, item=dict(passed))
+                if passed["type"] == "web_search_call":
+                    yield from self._searched_web(at, *_MOMENTS, "completed")
+                yield self._event("response.output_item.done", output_index=at, item=dict(passed))
 
     def said(self) -> list[dict[str, Any]]:
-        """What was written since this was last asked for, as the model is to read it again: its own words and
-        reasoning, but no calls of tools, whose results stand elsewhere."""
-        new = [dict(item) for item in self._output[self._read :] if item["type"] in ("message", "reasoning")]
+        """What was written since this was last asked for, as the model is to read it again: its own words,
+        reasoning and searches, but no calls of tools, whose results stand elsewhere."""
+        new = [dict(item) for item in self._output[self._read :] if _is_of_model(item)]
         self._read = len(self._output)
         return new
 
@@ -184,6 +204,29 @@ class Writer:
         yield self._event(f"response.mcp_call.{status}", output_index=at, item_id=item_id)
         yield self._event("response.output_item.done", output_index=at, item=dict(item))
 
+    def web_search_began(self, item_id: str, query: str) -> Iterator[Event]:
+        """A search of the web begins."""
+        action = {"type": "search", "query": query, "queries": [query]}
+        item = {"id": item_id, "type": "web_search_call", "status": "in_progress", "action": action}
+        at = self._calls[item_id] = self._add(item)
+        yield self._event("response.output_item.added", output_index=at, item=dict(item))
+        yield from self._searched_web(at, *_MOMENTS)
+
+    def web_search_ended(
+        self, item_id: str, error: str | None, pages: Sequence[str] | None
+    ) -> Iterator[Event]:
+        """What came of it. error: why it gave nothing. pages: where it found what, None to tell nothing."""
+        at = self._calls.pop(item_id)
+        item = self._output[at]
+        if pages is not None:
+            item["action"] = {**item["action"], "sources": [{"type": "url", "url": url} for url in pages]}
+        if error is None:
+            item["status"] = "completed"
+            yield from self._searched_web(at, "completed")
+        else:
+            item |= {"status": "failed", "error": error}
+        yield self._event("response.output_item.done", output_index=at, item=dict(item))
+
     def approval_asked(self, approval: Approval) -> Iterator[Event]:
         """A call that waits for a person's yes."""
         item = {
@@ -246,18 +289,7 @@ class Writer:
             if isinstance(piece, str):
                 yield from self._delta(index, _TEXT, piece)
                 continue
-            at = self._open[index]
-            content = self._output[at]["content"]
-            annotation = _annotation(piece)
-            content[-1]["annotations"].append(annotation)
-            yield self._event(
-                "response.output_text.annotation.added",
-                output_index=at,
-                item_id=self._output[at]["id"],
-                content_index=len(content) - 1,
-                annotation_index=len(content[-1]["annotations"]) - 1,
-                annotation=annotation,
-            )
+            yield from self._annotated(self._open[index], _annotation(piece))
 
     def _release(self, index: int) -> Iterator[Event]:
         """What a text's citer holds back."""
@@ -265,6 +297,36 @@ class Writer:
             yield from self._pieces(index, citer.end())
             self.verified += citer.verified
             self.dropped += citer.dropped
+            yield from self._cite_pages(index, self._open[index], citer.moved)
+
+    def _searched_web(self, at: int, *moments: str) -> Iterator[Event]:
+        for moment in moments:
+            yield self._event(
+                f"response.web_search_call.{moment}", output_index=at, item_id=self._output[at]["id"]
+            )
+
+    def _cite_pages(self, index: int, at: int, moved: Callable[[int], int]) -> Iterator[Event]:
+        """What the endpoint cites of its own search. moved: where what it wrote stands now."""
+        for one in self._cited.pop(index, ()):
+            start, end = moved(one.start), moved(one.end)
+            content = self._output[at]["content"]
+            if not content or not 0 <= start < end <= len(content[-1].get("text", "")):
+                log.warning("an endpoint cites %s for characters %d to %d of none", one.url, start, end)
+                continue
+            place = {"url": one.url, "title": one.title, "start_index": start, "end_index": end}
+            yield from self._annotated(at, {"type": "url_citation", **place})
+
+    def _annotated(self, at: int, annotation: dict[str, Any]) -> Iterator[Event]:
+        content = self._output[at]["content"]
+        content[-1]["annotations"].append(annotation)
+        yield self._event(
+            "response.output_text.annotation.added",
+            output_index=at,
+            item_id=self._output[at]["id"],
+            content_index=len(content) - 1,
+            annotation_index=len(content[-1]["annotations"]) - 1,
+            annotation=annotation,
+        )
 
     def _delta(self, index: int, kind: tuple[str, str, str], text: str) -> Iterator[Event]:
         if not text:
@@ -312,6 +374,7 @@ class Writer:
             item = self._output[at]
             if item["type"] != "message":
                 continue
+            yield from self._cite_pages(index, at, lambda at: at)
             yield from self._close_content(at)
             item["status"] = status
             del self._open[index]
@@ -336,6 +399,12 @@ class Writer:
         event = {"type": kind, "sequence_number": self._sequence, **fields}
         self._sequence += 1
         return event
+
+
+def _is_of_model(item: Mapping[str, Any]) -> bool:
+    """Whether a model said or did it."""
+    kind = item["type"]
+    return kind in ("message", "reasoning") or (kind == "web_search_call" and not is_own_search(item))
 
 
 def _content(name: str) -> dict[str, Any]:

@@ -35,11 +35,14 @@ class ContextCore:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Outline] = OrderedDict()
 
-    def pack(self, hits: Sequence[Hit], budget: int, before: Sequence[Place] = ()) -> PackedContext:
+    def pack(
+        self, hits: Sequence[Hit], budget: int, before: Sequence[Place] = (), numbered_from: int = 1
+    ) -> PackedContext:
         """As many of the hits as fit into a budget of tokens, and what stands around them.
 
         before: what the call before packed; from the first that was replaced or deleted since it is left
-        out, since no prefix goes on behind that. Raises InvalidInput for a budget or a span that cannot be.
+        out, since no prefix goes on behind that. numbered_from: the first passage's number. Raises
+        InvalidInput for a budget or a span that cannot be.
         """
         found = [Place(hit.content_version_id, hit.start, hit.end) for hit in hits]
         names = list(dict.fromkeys(place.version_id for place in (*before, *found)))
@@ -51,7 +54,7 @@ class ContextCore:
         for place in before[:still]:
             self._contents.text(place.version_id, place.start, place.end)
         found = [place for place in found if place.version_id in outlines]
-        packed = pack(found, outlines, text_of, budget, before=before[:still])
+        packed = pack(found, outlines, text_of, budget, before=before[:still], numbered_from=numbered_from)
         return PackedContext(packed, versions, tuple(hits))
 
     def _outlines(self, versions: dict[str, Version]) -> dict[str, Outline]:

@@ -104,12 +104,14 @@ def pack(
     budget: int,
     *,
     before: Sequence[Place] = (),
+    numbered_from: int = 1,
 ) -> Packed:
     """Pack what was found, best first, into a budget of tokens (`kb.tokens`).
 
     outlines: of every version that is named. text_of: the text of one. before: what the call before packed;
     it stays first and as it was, so that a provider finds its prefix again. The best documents stand at both
-    ends of the rest, where models look most, each in its own order. Raises InvalidInput below LEAST_BUDGET.
+    ends of the rest, where models look most, each in its own order. numbered_from: the first's number. Raises
+    InvalidInput below LEAST_BUDGET.
     """
     if budget < LEAST_BUDGET:
         raise InvalidInput(f"a budget of {budget} tokens is too small; give at least {LEAST_BUDGET}")
@@ -137,15 +139,15 @@ def pack(
         # The cost of a reference was that of the first chunk's heading.
         runs.remove(max(runs, key=lambda run: (run.rank, run.start)))
     _top_up(found, documents, runs, text_of, room - used, waste)
-    packed = _written(kept, runs, found, text_of, budget)
+    packed = _written(kept, runs, found, text_of, budget, numbered_from)
     while packed.tokens > budget and runs:
         # Chunks were counted one by one, and a cut inside a word can make their sum too small.
         runs.remove(max(runs, key=lambda run: (run.rank, run.start)))
-        packed = _written(kept, runs, found, text_of, budget)
+        packed = _written(kept, runs, found, text_of, budget, numbered_from)
     while budget <= _COUNTED and budget - packed.tokens > waste:
         # What passages take at the most is a little more than what they take.
         _top_up(found, documents, runs, text_of, budget - packed.tokens, waste)
-        fuller = _written(kept, runs, found, text_of, budget)
+        fuller = _written(kept, runs, found, text_of, budget, numbered_from)
         if not packed.tokens < fuller.tokens <= budget:
             break
         packed = fuller
@@ -321,10 +323,11 @@ def _written(
     found: Sequence[Place],
     text_of: Callable[[str], str],
     budget: int,
+    numbered_from: int,
 ) -> Packed:
     pieces, passages = [], []
     spans: dict[str, list[Range]] = {}
-    for number, run in enumerate([*kept, *_at_both_ends(runs)], 1):
+    for number, run in enumerate([*kept, *_at_both_ends(runs)], numbered_from):
         name = run.outline.version_id
         pieces.append(_reference(number, run) + quoted(text_of(name)[run.start : run.end]))
         passages.append(PackedPassage(number, Place(name, run.start, run.end), run.most))

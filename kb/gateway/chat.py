@@ -16,6 +16,7 @@ from kb.gateway.events import (
     TextDelta,
     as_text,
 )
+from kb.gateway.responses import page_cited
 from kb.metering.rates import Usage
 
 PATH = "/chat/completions"
@@ -57,9 +58,13 @@ def body_of(call: ModelCall, model: str) -> dict[str, Any]:
         sent["tools"] = [_tool(tool) for tool in call.tools]
     choice = parameters.pop("tool_choice", None)
     if choice is not None and call.tools:
-        named = isinstance(choice, Mapping) and choice.get("type") == "function"
-        sent["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}} if named else choice
+        if not isinstance(choice, Mapping):
+            sent["tool_choice"] = choice
+        elif choice["type"] == "function":
+            sent["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
     sent |= _format(parameters.pop("text", None) or {})
+    if call.web_search is not None:
+        sent["web_search_options"] = _search_options(call.web_search)
     effort = (parameters.pop("reasoning", None) or {}).get("effort")
     if effort:
         sent["reasoning_effort"] = effort
@@ -141,6 +146,9 @@ class Reader:
             yield TextDelta(_MESSAGE, as_text(text))
         if text := delta.get("refusal"):
             yield RefusalDelta(_MESSAGE, as_text(text))
+        for cited in delta.get("annotations") or ():
+            if cited["type"] == "url_citation":
+                yield page_cited(_MESSAGE, cited["url_citation"])
         for at, call in enumerate(delta.get("tool_calls") or ()):
             index = int(call.get("index", at)) + 1
             function = call.get("function") or {}
@@ -169,6 +177,14 @@ def usage_of(given: Mapping[str, Any] | None) -> Usage | None:
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     function = {key: value for key, value in tool.items() if key != "type" and value is not None}
     return {"type": "function", "function": function}
+
+
+def _search_options(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """The tool of the Responses API, which is nested otherwise here."""
+    options: dict[str, Any] = {"search_context_size": tool["search_context_size"]}
+    if place := dict(tool.get("user_location") or {}):
+        options["user_location"] = {"type": place.pop("type"), "approximate": place}
+    return options
 
 
 def _format(text: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import asyncio
 import hmac
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from hashlib import sha256
 from types import ModuleType
@@ -92,8 +92,13 @@ class Gateway:
             yield await self._begun(call, endpoints, deadline, stack)
 
     def _taking(self, call: ModelCall) -> list[Endpoint]:
-        """The endpoints that take all parameters of a call."""
+        """The endpoints that take all that a call asks for."""
         endpoints = self.endpoints.of(call.model.id)
+        if call.web_search is not None:
+            endpoints = tuple(one for one in endpoints if _searches(one, call.web_search))
+            if not endpoints:
+                message = f"no endpoint of {call.model.id} searches the web within domains: leave filters out"
+                raise InvalidInput(message, param="tools")
         taking = [one for one in endpoints if set(call.parameters) <= taken_by(one)]
         if not taking:
             foreign = sorted(set(call.parameters) - taken_by(endpoints[0]))
@@ -169,6 +174,11 @@ class Gateway:
 def taken_by(endpoint: Endpoint) -> frozenset[str]:
     """The parameters of a call that an endpoint takes."""
     return frozenset(_KINDS[endpoint.kind].PARAMETERS).union(endpoint.parameters)
+
+
+def _searches(endpoint: Endpoint, tool: Mapping[str, Any]) -> bool:
+    """Whether it searches the web itself, as is asked; chat completions have no words for domains."""
+    return endpoint.web_search and (endpoint.kind == "responses" or "filters" not in tool)
 
 
 def _must_have_begun(endpoint: str, first: Finished) -> None:

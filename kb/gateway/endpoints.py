@@ -45,6 +45,7 @@ class Endpoint(BaseModel):
     connect_seconds: until it takes the connection. first_token_seconds: from there to the first part of an
     answer. silence_seconds: between two parts. total_seconds: of a call with all its tries. retries: further
     tries here after a failure that may pass. parameters: further ones that it takes, with their JSON Schemas.
+    web_search: whether its models search the web themselves when asked to.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +63,7 @@ class Endpoint(BaseModel):
     total_seconds: _Seconds = 600
     retries: int = Field(2, ge=0, le=10)
     parameters: dict[str, dict[str, Any]] = {}
+    web_search: bool = False
 
     @field_validator("models", mode="before")
     @classmethod
@@ -150,6 +152,10 @@ class Endpoints:
         known = sorted({name for one in self.all for name in one.models})
         message = f"no endpoint has the model {model_id!r}; there are: {', '.join(known)}. {HOW_TO_SET}"
         raise NoEndpoint(message, param="model")
+
+    def search_web(self, model_id: str) -> bool:
+        """Whether some endpoint of a model searches the web by itself."""
+        return any(one.web_search for one in self.all if model_id in one.models)
 
     def parameters(self, model_id: str) -> Mapping[str, Mapping[str, Any]]:
         """Further parameters that some endpoint of a model takes, with their schemas."""

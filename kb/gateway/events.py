@@ -24,7 +24,8 @@ class Caller:
 class ModelCall:
     """One call, in the terms of the Responses API.
 
-    parameters: further ones, by the names they have there. input_tokens: of all that goes in, counted here.
+    parameters: further ones, by the names they have there. web_search: the tool by which the endpoint is to
+    search the web itself. input_tokens: of all that goes in, counted here.
     """
 
     model: Model
@@ -34,6 +35,7 @@ class ModelCall:
     instructions: str | None = None
     tools: Sequence[Mapping[str, Any]] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    web_search: Mapping[str, Any] | None = None
     tier: Tier = "standard"
     caller: Caller = Caller()
     run_id: str | None = None
@@ -74,6 +76,17 @@ class ArgumentsDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class PageCited:
+    """That an endpoint which searched the web itself says text[start:end] of a message rests on a page."""
+
+    index: int
+    url: str
+    title: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class ItemPassed:
     """An item that is handed on as it is, such as reasoning."""
 
@@ -105,7 +118,7 @@ class Ended:
     soft_passed: bool = False
 
 
-Part = TextDelta | RefusalDelta | CallAdded | ArgumentsDelta | ItemPassed
+Part = TextDelta | RefusalDelta | CallAdded | ArgumentsDelta | PageCited | ItemPassed
 Event = Part | Ended
 
 

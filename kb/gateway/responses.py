@@ -1,6 +1,7 @@
 """Endpoints of kind `responses`: https://platform.openai.com/docs/api-reference/responses."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kb.errors import InvalidInput
@@ -11,6 +12,7 @@ from kb.gateway.events import (
     Item,
     ItemPassed,
     ModelCall,
+    PageCited,
     Part,
     RefusalDelta,
     TextDelta,
@@ -35,6 +37,8 @@ PARAMETERS = frozenset(
 )
 """Those of a call that go on as they are."""
 
+_SENT = frozenset({"message", "function_call", "function_call_output", "reasoning", "web_search_call"})
+
 
 def body_of(call: ModelCall, model: str) -> dict[str, Any]:
     """What is sent, but for what the gateway itself sets. model: as it is called there."""
@@ -49,8 +53,8 @@ def body_of(call: ModelCall, model: str) -> dict[str, Any]:
     }
     if call.instructions:
         sent["instructions"] = call.instructions
-    if call.tools:
-        sent["tools"] = list(call.tools)
+    if tools := [*call.tools, *([call.web_search] if call.web_search else [])]:
+        sent["tools"] = tools
     return sent
 
 
@@ -62,6 +66,8 @@ class Reader:
         self._streamed: set[int] = set()
         self._calls: set[int] = set()
         self._whole: set[int] = set()
+        # Characters of each content of an item so far: here they become one text.
+        self._lengths: dict[int, Counter[int]] = defaultdict(Counter)
         # Some servers number no items; theirs are told apart by their ids.
         self._ids: list[str] = []
 
@@ -69,7 +75,12 @@ class Reader:
         """Of one event. Raises KeyError, TypeError or ValueError for one that is not as documented."""
         match event.get("type"):
             case "response.output_text.delta":
-                yield TextDelta(self._streams(event), as_text(event["delta"]))
+                index, text = self._streams(event), as_text(event["delta"])
+                self._lengths[index][int(event.get("content_index", 0))] += len(text)
+                yield TextDelta(index, text)
+            case "response.output_text.annotation.added":
+                index = self._index(event, event["item_id"])
+                yield from self._cited(index, int(event.get("content_index", 0)), [event["annotation"]])
             case "response.refusal.delta":
                 yield RefusalDelta(self._streams(event), as_text(event["delta"]))
             case "response.function_call_arguments.delta":
@@ -130,13 +141,28 @@ class Reader:
                 if unstreamed:
                     yield ArgumentsDelta(index, as_text(item["arguments"]))
             case "message":
-                for part in item["content"] if unstreamed else ():
+                for at, part in enumerate(item["content"] if unstreamed else ()):
                     if part["type"] == "output_text":
-                        yield TextDelta(index, as_text(part["text"]))
+                        self._lengths[index][at] += len(as_text(part["text"]))
+                        yield TextDelta(index, part["text"])
+                        yield from self._cited(index, at, part.get("annotations") or ())
                     elif part["type"] == "refusal":
                         yield RefusalDelta(index, as_text(part["refusal"]))
-            case "reasoning":
+            case "reasoning" | "web_search_call":
                 yield ItemPassed(index, item)
+
+    def _cited(self, index: int, content: int, annotations: Iterable[Mapping[str, Any]]) -> Iterator[Part]:
+        """Pages that a part of a message rests on; other annotations are of what is not asked for."""
+        before = sum(size for at, size in self._lengths[index].items() if at < content)
+        for one in annotations:
+            if one["type"] == "url_citation":
+                yield page_cited(index, one, before)
+
+
+def page_cited(index: int, told: Mapping[str, Any], before: int = 0) -> PageCited:
+    """A `url_citation` as endpoints tell it. before: characters of the message in front of its text."""
+    start, end = before + int(told["start_index"]), before + int(told["end_index"])
+    return PageCited(index, as_text(told["url"]), as_text(told.get("title") or ""), start, end)
 
 
 def usage_of(given: Mapping[str, Any] | None) -> Usage | None:
@@ -155,8 +181,8 @@ def usage_of(given: Mapping[str, Any] | None) -> Usage | None:
 
 
 def _is_sent(item: Item) -> bool:
-    """Searches were done here, and what they found is in the context."""
-    return item.get("type", "message") in ("message", "function_call", "function_call_output", "reasoning")
+    """Whether an endpoint knows it: what only this server did is in the context in other words."""
+    return item.get("type", "message") in _SENT
 
 
 def _sent(item: Item) -> Item:
@@ -166,6 +192,6 @@ def _sent(item: Item) -> Item:
         if item["role"] == "assistant" and not isinstance(content, str):
             content = "".join(part.get("text") or part.get("refusal") or "" for part in content)
         return {"role": item["role"], "content": content}
-    if item["type"] == "reasoning":
+    if item["type"] in ("reasoning", "web_search_call"):
         return item
     return {key: value for key, value in item.items() if key not in ("id", "status")}

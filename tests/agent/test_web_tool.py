@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from kb.agent.asked import WebUse
 from kb.agent.cite import Citation, Citer
-from kb.agent.toolbox import Numbers, Outcome
+from kb.agent.numbers import Numbers
+from kb.agent.toolbox import Outcome
 from kb.agent.web_tool import WebTool
 from kb.agent.writer import Writer
 from kb.errors import NotFound, RemoteFailed
@@ -36,7 +38,7 @@ class Found:
 
 def call(research: Any, arguments: dict[str, Any], numbers: Numbers | None = None) -> Outcome:
     """What comes of a call."""
-    tool = WebTool(research, Domains(allowed=("a.example",)), budget=500)
+    tool = WebTool(research, WebUse(Domains(allowed=("a.example",)), size="low"), 8000)
     return asyncio.run(tool.call(arguments, numbers or Numbers()))
 
 
