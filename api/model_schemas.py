@@ -28,7 +28,7 @@ _BODIES: dict[Api, type[NewResponse] | type[NewChatCompletion]] = {
     "responses": NewResponse,
     "chat": NewChatCompletion,
 }
-_FUNCTIONS = {"responses": "FunctionTool", "chat": "ChatTool"}
+_TOOLS = {"responses": ("FunctionTool", "McpTool"), "chat": ("ChatTool",)}
 _PICTURES = {"responses": "InputImage", "chat": "ImagePart"}
 # Fields that go on to an endpoint as a parameter of the Responses API, by its name there.
 _PASSED: dict[Api, dict[str, str]] = {
@@ -51,12 +51,16 @@ _PASSED: dict[Api, dict[str, str]] = {
         "verbosity": "text",
     },
 }
-_SEARCH = {"properties": {"type": {"const": "file_search"}}, "required": ["type"]}
+# Of these there may be one: a file_search searches all that it names together.
+_SEARCHES = ("^file_search$", "^web_search")
 _NULL = {"type": "null"}
 
 
-def request_schema(model: Model, endpoints: Endpoints, api: Api) -> Schema:
-    """The schema of what POST /v1/responses or /v1/chat/completions takes for a model."""
+def request_schema(model: Model, endpoints: Endpoints, api: Api, *, searches_web: bool) -> Schema:
+    """The schema of what POST /v1/responses or /v1/chat/completions takes for a model.
+
+    searches_web: whether this server does, for models whose endpoints do not.
+    """
     body = _BODIES[api]
     _, found = models_json_schema([(body, "validation")], ref_template=f"{_ELSEWHERE}{{model}}")
     definitions: Schema = json.loads(json.dumps(found["$defs"]).replace(_ELSEWHERE, _HERE))
@@ -69,18 +73,39 @@ def request_schema(model: Model, endpoints: Endpoints, api: Api) -> Schema:
     tiers = [name for name, tier in NAMES_OF_TIERS.items() if tier in model.credits.tiers()]
     fields["service_tier"] |= {"anyOf": [{"enum": ["auto", *tiers]}, _NULL]}
     if not model.tools:
-        definitions[_FUNCTIONS[api]] = {"not": {}, "description": f"{model.id} calls no functions."}
+        for name in _TOOLS[api]:
+            definitions[name] = {"not": {}, "description": f"{model.id} calls no functions."}
+    _search_web(made, model, endpoints, api, searches_web=searches_web)
     if "image" not in model.input:
         definitions[_PICTURES[api]] = {"not": {}, "description": f"{model.id} reads no pictures."}
     made["additionalProperties"] = False
     made["allOf"] = [
-        # One file_search searches all that it names together.
-        {"properties": {"tools": {"contains": _SEARCH, "minContains": 0, "maxContains": 1}}},
+        *({"properties": {"tools": _at_most_one(pattern)}} for pattern in _SEARCHES),
         *_limits(model, api),
         *_taken(model, endpoints, api, further),
     ]
     fields |= further
     return made
+
+
+def _at_most_one(pattern: str) -> Schema:
+    """Of the tools of a type."""
+    of_it = {"properties": {"type": {"type": "string", "pattern": pattern}}, "required": ["type"]}
+    return {"contains": of_it, "minContains": 0, "maxContains": 1}
+
+
+def _search_web(made: Schema, model: Model, endpoints: Endpoints, api: Api, *, searches_web: bool) -> None:
+    """Narrow what may be said of the web to what can be done."""
+    kinds = {one.kind for one in endpoints.all if model.id in one.models and one.web_search}
+    if kinds and api == "responses":
+        domains = made["$defs"]["WebFilters"]["properties"]
+        closed = ("blocked_domains",) if "responses" in kinds else ("allowed_domains", "blocked_domains")
+        domains |= {name: {"anyOf": [{"type": "array", "maxItems": 0}, _NULL]} for name in closed}
+    elif not kinds and not (searches_web and model.tools):
+        if api == "responses":
+            made["$defs"]["WebSearchTool"] = {"not": {}, "description": "Nobody would search the web."}
+        else:
+            made["properties"]["web_search_options"] = _NULL
 
 
 def _limits(model: Model, api: Api) -> list[Schema]:

@@ -61,6 +61,7 @@ from kb.types import (
 from kb.web.brave import BraveSearch
 from kb.web.guard import Guard
 from kb.web.page import PARSE_SECONDS, Pages
+from kb.web.remembered import RememberedSearch
 from kb.web.research import Research
 from kb.web.searxng import SearxngSearch
 
@@ -139,7 +140,9 @@ class Service:
                 param="tools",
             )
         pages = Pages(Guard(settings.web_networks), self._web_parser)
-        return Research(engine, pages, partial(self.embedder, settings.model), settings.dense_weight)
+        return Research(
+            RememberedSearch(engine), pages, partial(self.embedder, settings.model), settings.dense_weight
+        )
 
     def new_gateway(self) -> Gateway:
         """Another one: the connections of each belong to one event loop."""

@@ -62,6 +62,11 @@ class Settings:
         """One folder per knowledge base, each of which can be rebuilt from the catalog."""
         return self.data_dir / "indexes"
 
+    @property
+    def searches_web(self) -> bool:
+        """Whether an engine is set."""
+        return bool(self.web_search_url or self.web_search_key_file)
+
     @classmethod
     def read(cls, data_dir: Path | str | None = None, environment: Mapping[str, str] = os.environ) -> Self:
         """From KB_DATA_DIR, KB_DATABASE_URL, KB_MODEL, KB_RERANKER, KB_THREADS, KB_DENSE_WEIGHT,

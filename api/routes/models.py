@@ -34,7 +34,8 @@ def show_schema(model: str, service: Opened, api: Api = "responses") -> Response
 
     Fields that the server forwards to the model are among them, and those that no endpoint takes are not.
     """
-    return respond(request_schema(service.language_models.get(model), service.endpoints, api))
+    found, web = service.language_models.get(model), service.settings.searches_web
+    return respond(request_schema(found, service.endpoints, api, searches_web=web))
 
 
 def _shown(model: Model) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class SearxngSearch:
                 hit for hit in hits_of(found.get("results"), "content", dates, domains) if hit.url not in hits
             ]
             hits.update((hit.url, hit) for hit in new)
-            if len(hits) >= count or not found.get("results"):
+            # An engine without pages gives the same ones again.
+            if len(hits) >= count or not new:
                 break
         return list(hits.values())[:count]

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions"}
 SEARCH = {"type": "file_search", "vector_store_ids": ["nowhere"]}
+WEB = {"type": "web_search"}
 FORM = {"type": "json_schema", "name": "step", "schema": {"type": "object"}}
 BODIES: dict[str, dict[str, Any]] = {
     "responses": {
@@ -39,7 +40,13 @@ VALUES: list[Any] = [
     [SEARCH], [SEARCH, SEARCH], [{**SEARCH, "filters": {"type": "eq", "key": "a", "value": 1}}],
     [{**SEARCH, "filters": {"type": "eq", "key": "a"}}], [{**SEARCH, "max_num_results": 0}],
     [{"type": "file_search"}], {"type": "function", "name": "stop"},
-    {"type": "function", "function": {"name": "stop"}}, FORM,
+    {"type": "function", "function": {"name": "stop"}}, FORM, [WEB], [WEB, {"type": "web_search_preview"}],
+    {"type": "web_search"}, [{**WEB, "filters": {"allowed_domains": ["example.org"]}}],
+    [{**WEB, "filters": {"blocked_domains": ["example.org"], "allowed_domains": []}}],
+    [{**WEB, "external_web_access": True}], [{**WEB, "external_web_access": False}],
+    [{**WEB, "user_location": {"type": "approximate", "country": "DE"}}],
+    [{**WEB, "user_location": {"country": "Germany"}}], {"search_context_size": "low"},
+    {"user_location": {"type": "approximate", "approximate": {"city": "Berlin"}}},
 ]  # fmt: skip
 # Places inside the bodies above; those at the top come from the schema itself.
 INSIDE: dict[str, list[tuple[str | int, ...]]] = {
@@ -77,10 +84,26 @@ models = ["gpt-4.1-mini", "small"]
 retries = 0
 [endpoint.parameters]
 min_p = { type = "number" }
+
+[[endpoint]]
+name = "third"
+base_url = "http://127.0.0.1:9/v1"
+kind = "responses"
+models = ["searching"]
+web_search = true
+retries = 0
+
+[[endpoint]]
+name = "fourth"
+base_url = "http://127.0.0.1:9/v1"
+kind = "chat"
+models = ["talking"]
+web_search = true
+retries = 0
 """
 SMALL = """
 [[model]]
-id = "small"
+id = "{id}"
 context_window = 20_000
 max_output_tokens = 128
 input = ["text"]
@@ -90,7 +113,7 @@ endpoints = ["chat"]
 tokenizer = "o200k_base"
 [model.credits]
 cache_hit = "0"
-priority = { input = "1", output = "2" }
+priority = {{ input = "1", output = "2" }}
 """
 
 
@@ -98,11 +121,15 @@ priority = { input = "1", output = "2" }
 def several(
     open_app: Callable[..., TestClient], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TestClient]:
-    """Two endpoints of two kinds, at which nobody listens, and a second model, small and plain."""
+    """Two endpoints of two kinds, at which nobody listens, and a second model, small and plain; two more
+    that search the web themselves, and an engine for models whose endpoints do not."""
     folder = tmp_path_factory.mktemp("several")
     (folder / "endpoints.toml").write_text(ENDPOINTS)
-    (folder / "models.toml").write_text(SMALL)
-    with open_app(endpoints=folder / "endpoints.toml", model_catalog=folder / "models.toml") as running:
+    (folder / "models.toml").write_text(
+        "".join(SMALL.format(id=name) for name in ("small", "searching", "talking"))
+    )
+    files = {"endpoints": folder / "endpoints.toml", "model_catalog": folder / "models.toml"}
+    with open_app(**files, web_search_url="http://127.0.0.1:9") as running:
         yield running
 
 
@@ -208,6 +235,41 @@ def test_a_schema_has_what_the_model_can(
     expected = right == api if isinstance(right, str) else right
     assert Draft202012Validator(_schema(several, api, "small")).is_valid(body) == expected
     assert _refused(several, api, body) != expected
+
+
+@pytest.mark.parametrize(
+    ("tool", "right"),
+    [
+        (WEB, ("gpt-4.1-mini", "searching", "talking")),
+        ({**WEB, "filters": {"allowed_domains": ["example.org"]}}, ("gpt-4.1-mini", "searching")),
+        ({**WEB, "filters": {"blocked_domains": ["example.org"]}}, ("gpt-4.1-mini",)),
+        (
+            {**WEB, "filters": {"blocked_domains": [], "allowed_domains": []}},
+            ("gpt-4.1-mini", "searching", "talking"),
+        ),
+        ({**WEB, "filters": {"domains": []}}, ()),
+    ],
+)
+@pytest.mark.parametrize("model", ["gpt-4.1-mini", "searching", "talking", "small"])
+def test_who_searches_the_web_and_where(
+    several: TestClient, model: str, tool: dict[str, Any], right: tuple[str, ...]
+) -> None:
+    """The endpoint if it does so by itself, whether or not its model takes tools; else this server."""
+    body = {"model": model, "input": BODIES["responses"]["input"], "tools": [tool]}
+    expected = model in right
+    assert Draft202012Validator(_schema(several, "responses", model)).is_valid(body) == expected
+    assert _refused(several, "responses", body) != expected
+    if tool == WEB:
+        body = {"model": model, "messages": BODIES["chat"]["messages"], "web_search_options": {}}
+        assert Draft202012Validator(_schema(several, "chat", model)).is_valid(body) == expected
+        assert _refused(several, "chat", body) != expected
+
+
+def test_nobody_searches_the_web(client: TestClient) -> None:
+    """Where neither an endpoint nor an engine does, it is told what is missing."""
+    answer = client.post("/v1/responses", json={**BODIES["responses"], "tools": [WEB]})
+    assert answer.status_code == 422
+    assert "KB_WEB_SEARCH_URL" in answer.json()["error"]["message"]
 
 
 def test_pictures_go_to_a_model_that_reads_them(several: TestClient) -> None:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
+from site_of_pages import OPEN, Site, served
 from upstream import Upstream, refusing, replies
 
 from kb.catalog import Catalog
@@ -39,6 +40,8 @@ WINDOWS = {
     "hasty": 100_000,
     "absent": 100_000,
     "homeless": 100_000,
+    "seeking": 100_000,
+    "seeking-chat": 100_000,
     "narrow": 3_000,
     "tight": 6_000,
 }
@@ -50,6 +53,7 @@ kind = "{kind}"
 models = {models}
 total_seconds = 60
 retries = {retries}
+web_search = {web_search}
 connect_seconds = {connect}
 first_token_seconds = {first}
 """
@@ -138,8 +142,29 @@ def upstream(scripted: Upstream) -> Upstream:
 
 
 @pytest.fixture(scope="session")
+def web() -> Iterator[Site | None]:
+    """What the server searches; None where this system has no address for it."""
+    with ExitStack() as stack:
+        found = None
+        with suppress(OSError):
+            found = stack.enter_context(served())
+        yield found
+
+
+@pytest.fixture
+def site(web: Site | None) -> Site:
+    """The same, that was asked nothing yet and finds its own pages."""
+    if web is None:
+        pytest.skip(f"this system has no {OPEN}")
+    web.asked.clear()
+    web.found.clear()
+    return web
+
+
+@pytest.fixture(scope="session")
 def built(
     scripted: Upstream,
+    web: Site | None,
     models: Path,
     blank_catalog: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -162,6 +187,9 @@ def built(
             "KB_DATA_DIR": str(folder),
         }
         files = ("KB_MODEL_CATALOG", "KB_ENDPOINTS", "KB_CONNECTORS")
+        if web:
+            environment |= {"KB_WEB_SEARCH_URL": web.url, "KB_WEB_NETWORKS": f"{OPEN}/32"}
+            files = (*files, "KB_WEB_SEARCH_URL", "KB_WEB_NETWORKS")
         house.environment.update({name: environment[name] for name in files})
         command = [sys.executable, "-m", "kb.cli", "serve", "--workers", "2", "--port", str(port)]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -183,7 +211,7 @@ def _models(folder: Path) -> Path:
 
 def _endpoints(folder: Path, url: str, nowhere: str) -> Path:
     made = folder / "endpoints.toml"
-    usual = {"url": url, "kind": "responses", "retries": 1, "connect": 5, "first": 30}
+    usual = {"url": url, "kind": "responses", "retries": 1, "connect": 5, "first": 30, "web_search": "false"}
     made.write_text(
         "".join(
             ENDPOINT.format(name=name, **{**usual, **more})
@@ -191,6 +219,8 @@ def _endpoints(folder: Path, url: str, nowhere: str) -> Path:
                 "first": {"models": '{ "gpt-4.1-mini" = "their-mini" }'},
                 "talk": {"models": '["chat-mini"]', "kind": "chat"},
                 "hasty": {"models": '["hasty"]', "connect": 0.1, "first": 0.1, "retries": 0},
+                "seeks": {"models": '["seeking"]', "web_search": "true"},
+                "seeks-too": {"models": '["seeking-chat"]', "kind": "chat", "web_search": "true"},
                 "absent": {"models": '["absent"]', "url": nowhere, "retries": 0},
                 "narrow": {"models": '["narrow", "tight"]'},
             }.items()

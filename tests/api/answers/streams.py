@@ -8,6 +8,10 @@ ENDS = {"response.completed", "response.incomplete", "response.failed"}
 # What an item goes through between its first event and its last. A call that breaks off just ends.
 _MOMENTS = {
     "file_search_call": [["in_progress", "searching", "completed"]],
+    "web_search_call": [
+        ["in_progress", "searching"],
+        ["in_progress", "searching", "completed"],
+    ],
     "mcp_list_tools": [["in_progress", "completed"], ["in_progress", "failed"]],
     "mcp_call": [["in_progress"], ["in_progress", "completed"], ["in_progress", "failed"]],
 }
@@ -118,9 +122,11 @@ class _Item:
             assert kind == "output_text.annotation.added", kind
             assert event["annotation_index"] == len(part["annotations"])
             annotation = event["annotation"]
-            # Behind the marker that it stands for, in the text so far.
-            marker = part["text"][annotation["index"] : annotation["end_index"]]
-            assert marker == f"[{annotation['number']}]"
+            at = annotation["start_index" if annotation["type"] == "url_citation" else "index"]
+            marker = part["text"][at : annotation["end_index"]]
+            # Behind the marker that it stands for, in the text so far; an endpoint's own stands for words.
+            assert marker
+            assert "number" not in annotation or marker == f"[{annotation['number']}]"
             part["annotations"].append(annotation)
 
 

@@ -30,14 +30,28 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Cited:
+    """A page that the endpoint found, for text[start:end]."""
+
+    url: str
+    title: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model says: pieces of text, then calls. cut_short: by the limit on output tokens."""
+    """What a model says: pieces of text, then calls. cut_short: by the limit on output tokens. searched: what
+    the endpoint looked for in the web before it said that, and cited: what it found.
+    """
 
     deltas: tuple[str, ...] = ("Open the ", "valve first", ".")
     calls: tuple[Call, ...] = ()
     used: Used | None = Used()
     tier: str | None = "default"
     cut_short: bool = False
+    searched: str | None = None
+    cited: tuple[Cited, ...] = ()
 
     def events(self, request: Request) -> list[Event]:
         """All of a stream, in order."""
@@ -80,14 +94,25 @@ def _response(answer: Answer, request: Request, status: str = "") -> Event:
     return made
 
 
-def _part(text: str) -> Event:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part(text: str, cited: tuple[Cited, ...] = ()) -> Event:
+    annotations = [_annotation(one) for one in cited]
+    return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
+
+
+def _annotation(one: Cited) -> Event:
+    place = {"url": one.url, "title": one.title, "start_index": one.start, "end_index": one.end}
+    return {"type": "url_citation", **place}
+
+
+def _search(query: str, status: str = "completed") -> Event:
+    action = {"type": "search", "query": query}
+    return {"type": "web_search_call", "id": "ws_1", "status": status, "action": action}
 
 
 def _items(answer: Answer) -> list[Event]:
-    made: list[Event] = []
+    made: list[Event] = [_search(answer.searched)] if answer.searched else []
     if answer.deltas:
-        content = [_part("".join(answer.deltas))]
+        content = [_part("".join(answer.deltas), answer.cited)]
         made.append(
             {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": content}
         )
@@ -105,22 +130,37 @@ def _events(answer: Answer, request: Request) -> list[Event]:
         {"type": f"response.{name}", "response": running} for name in ("created", "in_progress")
     ]
     items = _items(answer)
-    if answer.deltas:
-        at: Event = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-        text = "".join(answer.deltas)
-        begun = {**items[0], "status": "in_progress", "content": []}
+    first = 0
+    if answer.searched:
+        first, at = 1, {"item_id": "ws_1", "output_index": 0}
+        moments = ("in_progress", "searching", "completed")
+        begun = _search(answer.searched, "in_progress")
         made += [
             {"type": "response.output_item.added", "output_index": 0, "item": begun},
+            *({"type": f"response.web_search_call.{moment}", **at} for moment in moments),
+            {"type": "response.output_item.done", "output_index": 0, "item": items[0]},
+        ]
+    if answer.deltas:
+        at = {"item_id": "msg_1", "output_index": first, "content_index": 0}
+        text = "".join(answer.deltas)
+        begun = {**items[first], "status": "in_progress", "content": []}
+        annotation = "response.output_text.annotation.added"
+        made += [
+            {"type": "response.output_item.added", "output_index": first, "item": begun},
             {"type": "response.content_part.added", **at, "part": _part("")},
             *(
                 {"type": "response.output_text.delta", **at, "delta": delta, "logprobs": []}
                 for delta in answer.deltas
             ),
+            *(
+                {"type": annotation, **at, "annotation_index": number, "annotation": _annotation(one)}
+                for number, one in enumerate(answer.cited)
+            ),
             {"type": "response.output_text.done", **at, "text": text, "logprobs": []},
-            {"type": "response.content_part.done", **at, "part": _part(text)},
-            {"type": "response.output_item.done", "output_index": 0, "item": items[0]},
+            {"type": "response.content_part.done", **at, "part": _part(text, answer.cited)},
+            {"type": "response.output_item.done", "output_index": first, "item": items[first]},
         ]
-    for index, call in enumerate(answer.calls, bool(answer.deltas)):
+    for index, call in enumerate(answer.calls, first + bool(answer.deltas)):
         at = {"item_id": f"fc_{call.id}", "output_index": index}
         arguments = "response.function_call_arguments"
         begun = _call(call, "", "in_progress")
@@ -156,11 +196,18 @@ def _chat_usage(used: Used) -> Event:
 
 def _completion(answer: Answer, request: Request) -> Event:
     message: Event = {"role": "assistant", "content": "".join(answer.deltas) or None, "refusal": None}
+    if answer.cited:
+        message["annotations"] = _chat_annotations(answer)
     if answer.calls:
         message["tool_calls"] = [_chat_call(call, "".join(call.arguments)) for call in answer.calls]
     choice = {"index": 0, "message": message, "finish_reason": _finish(answer), "logprobs": None}
     made = {**_of_chat(answer, request, "chat.completion"), "choices": [choice]}
     return made if answer.used is None else {**made, "usage": _chat_usage(answer.used)}
+
+
+def _chat_annotations(answer: Answer) -> list[Event]:
+    told = [_annotation(one) for one in answer.cited]
+    return [{"type": one.pop("type"), "url_citation": one} for one in told]
 
 
 def _chat_call(call: Call, arguments: str) -> Event:
@@ -170,6 +217,7 @@ def _chat_call(call: Call, arguments: str) -> Event:
 def _chunks(answer: Answer, request: Request) -> list[Event]:
     deltas: list[Event] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": delta} for delta in answer.deltas]
+    deltas += [{"annotations": _chat_annotations(answer)}] if answer.cited else []
     for index, call in enumerate(answer.calls):
         deltas.append({"tool_calls": [{"index": index, **_chat_call(call, "")}]})
         deltas += [
