@@ -80,8 +80,9 @@ class ModelResponse(Answer):
     model: str = Field(examples=["gpt-4.1-mini"])
     output: list[dict[str, Any]] = Field(
         examples=[[_MESSAGE]],
-        description="Items. Every `file_citation` was compared with its source: `quote` is the text from "
-        "`start` to `end` of that content version.",
+        description="Items. Every `file_citation`, and every `url_citation` with a `quote`, was compared "
+        "with its source: `quote` is the text from `start` to `end` of that content version, or of the page "
+        "as it was read.",
     )
     parallel_tool_calls: bool = Field(examples=[True])
     previous_response_id: str | None = Field(examples=[None])
@@ -101,6 +102,11 @@ class ModelResponse(Answer):
         default={},
         examples=[{"verified": 1, "dropped": 0}],
         description="Of a grounded answer: citations that held, and those that did not and were left out.",
+    )
+    sources: list[dict[str, Any]] = Field(
+        default=[],
+        examples=[[]],
+        description="What tools showed, by the `number` it is cited by; the `text` of what is of the web.",
     )
     context: dict[str, Any] = Field(
         default={}, examples=[{}], description="Of a grounded answer: the receipt of POST /v1/context."
