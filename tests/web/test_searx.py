@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -19,6 +20,7 @@ from urllib.request import urlopen
 import pytest
 
 from kb.errors import RemoteFailed
+from kb.settings import Settings
 from kb.types import Domains
 from kb.web.page import Pages
 from kb.web.research import Research
@@ -136,6 +138,55 @@ def test_a_question_to_searx_ends_in_quotes_of_its_pages(
     assert "A worn stator does not leak." in found.passages[0].text
     text = shown(found, range(1, len(found.passages) + 1))
     assert found.passages[0].text in text
+
+
+def test_an_answer_cites_the_pages_that_searx_found(
+    searx: str, handbook: str, models: Path, upstream: Any, tmp_path: Path
+) -> None:
+    """Through the API: a model searches twice, and each quote is in the page that its citation names."""
+    from starlette.testclient import TestClient
+    from upstream import Answer, Call, replies
+
+    from api.app import create_app
+
+    (tmp_path / "models").symlink_to(models, target_is_directory=True)
+    (tmp_path / "endpoints.toml").write_text(
+        f'[[endpoint]]\nname = "x"\nbase_url = "{upstream.url}"\nkind = "responses"\n'
+        'models = ["gpt-4.1-mini"]\n'
+    )
+    settings = Settings(
+        tmp_path,
+        f"sqlite:///{tmp_path}/catalog.db",
+        endpoints=tmp_path / "endpoints.toml",
+        web_search_url=searx,
+        web_networks=(ip_network(f"{OPEN}/32"),),
+    )
+
+    def search(query: str) -> Any:
+        return replies.says(Answer(deltas=(), calls=(Call("web_search", (json.dumps({"query": query}),)),)))
+
+    said = (
+        'It does not leak [1: "A worn stator does not leak."]. See also [2], [3], [4] and [5], '
+        'but not [1: "A worn stator leaks."].'
+    )
+    upstream.script(
+        search("How does a worn stator show itself?"),
+        search("When is the brine pump serviced?"),
+        replies.says(Answer(deltas=tuple(said[at : at + 7] for at in range(0, len(said), 7)))),
+    )
+    body = {"model": "gpt-4.1-mini", "input": "What of the stator?", "tools": [{"type": "web_search"}]}
+    with TestClient(create_app(settings, open_to="127.0.0.1"), base_url="http://127.0.0.1") as client:
+        answer = client.post("/v1/responses", json=body).json()
+    assert [item["type"] for item in answer["output"]] == ["web_search_call", "web_search_call", "message"]
+    (content,) = answer["output"][-1]["content"]
+    assert len(content["annotations"]) == 5
+    assert answer["citations"] == {"verified": 5, "dropped": 1}
+    for cited in content["annotations"]:
+        assert cited["type"] == "url_citation"
+        assert cited["url"].startswith(handbook)
+        assert cited["quote"] in urlopen(cited["url"]).read().decode()
+        assert content["text"][cited["start_index"] : cited["end_index"]] == f"[{cited['number']}]"
+    assert content["annotations"][0]["quote"] == "A worn stator does not leak."
 
 
 def test_domains_hold_for_searx_too(searx: str, pages: Pages, service: Any) -> None:
