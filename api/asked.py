@@ -1,6 +1,7 @@
 """Requests of the `openai` SDK become what `kb.agent` is asked."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
@@ -84,6 +85,7 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
         # To count tokens decides nothing.
         decisions=() if isinstance(body, TokenCount) else tuple(_decisions(body.input)),
         max_tool_calls=body.max_tool_calls,
+        max_credits=None if body.max_credits is None else Decimal(body.max_credits),
         previous_response_id=body.previous_response_id,
         metadata=metadata,
         truncate=body.truncation == "auto",

@@ -399,6 +399,9 @@ class ResponseParameters(Sent):
     max_output_tokens: Annotated[int, Field(ge=1, le=2**31, strict=True), WHOLE] | None = Field(
         None, description="The model's most."
     )
+    max_credits: Annotated[str, Field(pattern=r"^[0-9]{1,12}([.][0-9]{1,9})?$")] | None = Field(
+        None, description="A decimal. Once its rounds have cost so much the model has to answer."
+    )
     max_tool_calls: Annotated[int, Field(ge=1, le=1000, strict=True), WHOLE] | None = Field(
         None, description="Of this server's tools; then the model has to answer."
     )

@@ -75,7 +75,9 @@ class ModelResponse(Answer):
         "upstream_ended, upstream_reset, upstream_stalled, upstream_malformed, too_large, deadline.",
     )
     instructions: str | None = Field(examples=[None])
+    max_credits: str | None = Field(examples=[None])
     max_output_tokens: int | None = Field(examples=[None])
+    max_tool_calls: int | None = Field(examples=[None])
     metadata: dict[str, str] = Field(examples=[{"knowledge_base_id": "handbook"}])
     model: str = Field(examples=["gpt-4.1-mini"])
     output: list[dict[str, Any]] = Field(

@@ -157,6 +157,16 @@ def test_no_more_than_so_many_calls(client: OpenAI, upstream: Upstream, model: s
     assert "No more tools can be called in this run." in json.dumps(last)
 
 
+@pytest.mark.parametrize(("cap", "rounds"), [("5.5328", 2), ("5.5329", 3)])
+def test_no_more_than_so_many_credits(client: OpenAI, upstream: Upstream, cap: str, rounds: int) -> None:
+    """A round of 5.5328 credits uses up a cap of that much; then the model has to answer."""
+    used = Used(1000, 10)
+    upstream.script(calls(SEARCH, used=used), calls(SEARCH, used=used), replies.says())
+    ended = run(client, "gpt-4.1-mini", extra_body={"max_credits": cap})
+    assert (ended["status"], ended["max_credits"]) == ("completed", cap)
+    assert [bool(offered(one.body)) for one in upstream.requests] == [*[True] * (rounds - 1), False]
+
+
 def test_the_last_round_has_to_answer(client: OpenAI, upstream: Upstream) -> None:
     """A model that calls on and on is stopped after 24 rounds; what it calls without a tool is not made."""
     upstream.script(calls(SEARCH))
