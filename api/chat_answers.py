@@ -7,7 +7,7 @@ from typing import Any
 from api.errors import ApiError, error_body
 from api.event_stream import chunk
 from kb.agent.asked import Run
-from kb.agent.writer import Event
+from kb.agent.output import Event
 
 DONE = b"data: [DONE]\n\n"
 _PLACE = ("number", "content_id", "content_version_id", "start", "end", "page", "quote")

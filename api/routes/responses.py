@@ -18,7 +18,7 @@ from api.responses_bodies import NewResponse, ResponseId, ResponseParameters, To
 from api.routes.files import After, Order
 from api.unanswered import unanswered
 from kb.agent.asked import Asked, Run
-from kb.agent.writer import Event
+from kb.agent.output import Event
 from kb.catalog.paging import Listed
 from kb.errors import InvalidInput, NoEndpoint
 

@@ -17,9 +17,10 @@ from kb.agent.cite import Citer
 from kb.agent.ground import Before
 from kb.agent.loop import Loop
 from kb.agent.numbers import Numbers, read
+from kb.agent.output import Event
 from kb.agent.toolbox import ServerTool, Toolbox, own_tools
 from kb.agent.web_tool import WebTool, hosted, is_own_search
-from kb.agent.writer import Event, Writer
+from kb.agent.writer import Writer
 from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
 from kb.context.pack import LEAST_BUDGET, Place

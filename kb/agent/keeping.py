@@ -15,7 +15,8 @@ from typing import Any
 
 from kb.agent.asked import Run
 from kb.agent.core import Agent
-from kb.agent.writer import Event, Writer
+from kb.agent.output import Event
+from kb.agent.writer import Writer
 from kb.catalog.database import written
 from kb.catalog.responses import Responses, StoredResponse
 from kb.errors import InvalidInput, KbError

@@ -16,10 +16,11 @@ from typing import Any
 
 from kb.agent import history
 from kb.agent.asked import Run
+from kb.agent.output import Event
 from kb.agent.remote_tools import ConnectedTool
 from kb.agent.toolbox import OWN, Outcome, ServerTool, model_name, strict_json
 from kb.agent.web_tool import ITEM, WebTool
-from kb.agent.writer import Event, Writer
+from kb.agent.writer import Writer
 from kb.catalog import Catalog
 from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id, now
@@ -124,13 +125,13 @@ class Loop:
         for event in self._writer.began():
             yield event
         if own := [tool for tool in self._run.toolbox.tools.values() if tool.label == OWN]:
-            for event in self._writer.listed(OWN, own):
+            for event in self._writer.calls.listed(OWN, own):
                 yield event
         for server in self._run.asked.servers:
             for event in await self._connected(server, stack):
                 yield event
         if self._run.grounded:
-            for event in self._writer.searched(self._run.grounded, self._run.results):
+            for event in self._writer.calls.searched(self._run.grounded, self._run.results):
                 yield event
 
     async def _connected(self, server: RemoteServer, stack: AsyncExitStack) -> list[Event]:
@@ -142,12 +143,12 @@ class Loop:
             session = await stack.enter_async_context(connected(server))
             listed = await session.list_tools()
         except KbError as error:
-            return list(self._writer.not_listed(server.label, str(error)))
+            return list(self._writer.calls.not_listed(server.label, str(error)))
         tools = [ConnectedTool(server, tool, session, self._run.window.size) for tool in listed.tools]
         offered = self._run.toolbox.add(tools)
         told = json.dumps([tool.function for tool in offered], ensure_ascii=False)
         self._tokens += await asyncio.to_thread(count_tokens, told)
-        return list(self._writer.listed(server.label, offered))
+        return list(self._writer.calls.listed(server.label, offered))
 
     def _left(self) -> int:
         """How many calls may still be made."""
@@ -267,15 +268,17 @@ class Loop:
 
     def _began(self, call: ToolCall) -> Iterator[Event]:
         if isinstance(call.tool, WebTool):
-            return self._writer.web_search_began(call.item_id, _query(call.arguments))
+            return self._writer.calls.web_search_began(call.item_id, _query(call.arguments))
         label, name = (call.tool.label, call.tool.name) if call.tool else (OWN, call.function)
-        return self._writer.tool_called(call.item_id, label, name, call.arguments, call.approval)
+        return self._writer.calls.tool_called(call.item_id, label, name, call.arguments, call.approval)
 
     def _answered(self, call: ToolCall, outcome: Outcome) -> Iterator[Event]:
         if not isinstance(call.tool, WebTool):
-            return self._writer.tool_answered(call.item_id, outcome.text, is_error=outcome.is_error)
+            return self._writer.calls.tool_answered(call.item_id, outcome.text, is_error=outcome.is_error)
         pages = outcome.pages if self._run.asked.show_pages else None
-        return self._writer.web_search_ended(call.item_id, outcome.text if outcome.is_error else None, pages)
+        return self._writer.calls.web_search_ended(
+            call.item_id, outcome.text if outcome.is_error else None, pages
+        )
 
     async def _add(self, items: Sequence[Item]) -> None:
         """Items for the next round. A long result takes some time to be counted."""
@@ -323,7 +326,7 @@ class Loop:
             if (tool := call.tool)
         ]
         await asyncio.to_thread(self._catalog.approvals.ask, waiting)
-        return [event for one in waiting for event in self._writer.approval_asked(one)]
+        return [event for one in waiting for event in self._writer.calls.approval_asked(one)]
 
     def _decided(self, decision: Approval) -> ToolCall:
         """A call that somebody said yes or no to, now to be made or not."""
