@@ -338,3 +338,26 @@ def test_a_long_passage_takes_milliseconds() -> None:
     assert time.process_time() - started < 1
     assert (one.quote, three.quote) == ("The pump stops after 20 s.", "pump stops after 20 s")
     assert len(two.quote) <= 500
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(['[1: "valve first"]', " [9]", " [2, 9]", '[3: "nothing"]', " [1][2]"]),
+            st.text("ab \U0001f6a7é", min_size=1, max_size=6).map(lambda text: f"x{text}x"),
+        ),
+        max_size=12,
+    ),
+    st.integers(1, 9),
+)
+def test_places_in_what_the_model_wrote_are_found_again(parts: list[str], size: int) -> None:
+    """Whatever markers stand between: the words there are the same words."""
+    raw = "".join(parts)
+    made = citer()
+    shown, _ = answered(*(raw[at : at + size] for at in range(0, len(raw), size)), made=made)
+    at = 0
+    for part in parts:
+        if part[0] == "x":
+            assert shown[made.moved(at) : made.moved(at + len(part))] == part
+        at += len(part)
+    assert made.moved(len(raw)) == len(shown)

@@ -11,6 +11,7 @@ from kb.gateway.events import (
     Finished,
     ItemPassed,
     ModelCall,
+    PageCited,
     RefusalDelta,
     TextDelta,
 )
@@ -232,3 +233,70 @@ def test_how_responses_end(response: dict[str, Any], finished: Finished) -> None
     """By what the last event says; usage that cannot be is none."""
     assert list(responses.Reader().whole(response)) == [finished]
     assert responses.Reader().end() == Finished("incomplete", "upstream_ended")
+
+
+SEEKS = {
+    "type": "web_search",
+    "search_context_size": "low",
+    "user_location": {"type": "approximate", "city": "Berlin"},
+}
+
+
+def test_an_endpoint_is_asked_to_search_the_web() -> None:
+    """Beside functions, as each kind says it; a choice of the search is none of a function."""
+    asked = call([], tools=[STOP], web_search=SEEKS, parameters={"tool_choice": {"type": "web_search"}})
+    assert responses.body_of(asked, "m")["tools"] == [STOP, SEEKS]
+    body = chat.body_of(asked, "m")
+    assert [one["type"] for one in body["tools"]] == ["function"]
+    place = {"type": "approximate", "approximate": {"city": "Berlin"}}
+    assert body["web_search_options"] == {"search_context_size": "low", "user_location": place}
+    assert "tool_choice" not in body
+
+
+def _annotation(start: int, end: int, **more: Any) -> dict[str, Any]:
+    return {"type": "url_citation", "url": "u", "title": "t", "start_index": start, "end_index": end, **more}
+
+
+def test_what_is_cited_of_several_contents_has_places_in_all_their_text() -> None:
+    """Streamed or told in one piece: here the contents of a message are one text."""
+    delta = {"type": "response.output_text.delta", "item_id": "m", "output_index": 0}
+    added = {"type": "response.output_text.annotation.added", "item_id": "m", "output_index": 0}
+    events = [
+        {**delta, "content_index": 0, "delta": "Four"},
+        {**delta, "content_index": 1, "delta": "and"},
+        {**delta, "content_index": 1, "delta": " more"},
+        {**added, "content_index": 1, "annotation": _annotation(0, 3)},
+        {**added, "content_index": 0, "annotation": {"type": "file_citation", "file_id": "f"}},
+    ]
+    reader = responses.Reader()
+    streamed = [part for event in events for part in reader.read(event)]
+    assert streamed[-1] == PageCited(0, "u", "t", 4, 7)
+    content = [
+        {"type": "output_text", "text": "Four", "annotations": [_annotation(0, 4)]},
+        {"type": "output_text", "text": "and more", "annotations": [_annotation(0, 3, title=None)]},
+    ]
+    item = {"type": "message", "id": "m", "content": content}
+    whole = list(responses.Reader().whole({"status": "completed", "output": [item]}))
+    assert whole[:-1] == [
+        TextDelta(0, "Four"),
+        PageCited(0, "u", "t", 0, 4),
+        TextDelta(0, "and more"),
+        PageCited(0, "u", "", 4, 7),
+    ]
+
+
+def test_what_chat_cites() -> None:
+    """In a delta behind the text; other kinds of annotations are passed over."""
+    told = _annotation(0, 4)
+    cited = {"type": told.pop("type"), "url_citation": told}
+    chunk = {"choices": [{"delta": {"annotations": [cited, {"type": "other"}]}}]}
+    assert list(chat.Reader().read(chunk)) == [PageCited(0, "u", "t", 0, 4)]
+
+
+def test_a_citation_without_a_place_is_not_as_documented() -> None:
+    """It is a fault of the stream."""
+    chunk = {
+        "choices": [{"delta": {"annotations": [{"type": "url_citation", "url_citation": {"url": "u"}}]}}]
+    }
+    with pytest.raises(KeyError):
+        list(chat.Reader().read(chunk))

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kb.errors import RemoteFailed
+from kb.errors import InvalidInput, RemoteFailed
+from kb.settings import Settings
 from kb.tokens import count_tokens
 from kb.types import ANYWHERE, Domains, UserLocation, WebHit
 from kb.web import research as room
@@ -206,7 +207,14 @@ def test_the_tool_is_told_as_the_api_has_functions() -> None:
 
 def test_a_service_searches_the_web_by_the_engine_that_is_set(words: Any) -> None:
     """None is set here: whoever asks is told how."""
-    from kb.errors import InvalidInput
-
     with pytest.raises(InvalidInput, match="KB_WEB_SEARCH_URL"):
         words.web  # noqa: B018
+
+
+def test_networks_that_the_operator_opens() -> None:
+    """Those that are written, and never those where clouds keep credentials."""
+    read = Settings.read("/tmp", {"KB_WEB_NETWORKS": "10.1.0.0/16, fd00::/8"})
+    assert read.web_networks == (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
+    for wrong in ("10.1.0.1/16", "inside", "0.0.0.0/0", "169.254.169.254", "fe80::1", "::/0"):
+        with pytest.raises(InvalidInput, match="KB_WEB_NETWORKS"):
+            Settings.read("/tmp", {"KB_WEB_NETWORKS": wrong})
