@@ -19,7 +19,8 @@ _LONGEST_HIT = 2000
 @dataclass(frozen=True, slots=True)
 class Source:
     """A passage that the model was given, text[start:end] of a version. found: the hits in it, best first.
-    text: the passage itself where it is of the web, since no version of that is kept."""
+    text, pages: of what is of the web, since no version of that is kept: the passage itself, and the pages
+    of a PDF that it is on, each with where it begins."""
 
     number: int
     content_version_id: str
@@ -30,6 +31,7 @@ class Source:
     end: int
     found: tuple[Span, ...] = ()
     text: str | None = None
+    pages: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ class Agent:
         chain = catalog.responses.chain(asked.previous_response_id, asked.caller.key_id)
         said = [item for one in chain for item in (*one.input, *one.body["output"])]
         searched = [one.id for one in chain if any(map(is_own_search, one.body["output"]))]
-        searches = {step.call_id: step.output or "" for name in searched for step in catalog.steps.of(name)}
+        searches = {step.call_id: step for name in searched for step in catalog.steps.of(name)}
         if sources := tuple(source for one in chain for source in read(one.body.get("sources", ()))):
             # The model reads these again, under their numbers: what is packed comes behind them.
             return said, Before(sources=sources, searches=searches)
@@ -252,7 +252,7 @@ class Agent:
 
         def page_at(version_id: str, at: int) -> int | None:
             if is_web(version_id):
-                return None
+                return numbers.page_at(version_id, at)
             page = contents.open(version_id).marks.page(at)
             return page.number if page else None
 

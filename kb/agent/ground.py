@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from kb.agent.asked import Grounded, Grounding
 from kb.agent.cite import Source
 from kb.agent.numbers import after
+from kb.catalog.steps import Step
 from kb.context.core import PackedContext
 from kb.context.pack import PackedPassage, Place
 from kb.gateway.events import Item
@@ -39,12 +40,12 @@ _NOTHING = "No passage was found for this question."
 @dataclass(frozen=True, slots=True)
 class Before:
     """What the model was shown in the turns before: places that the last packed, in so many tokens; sources
-    that tools showed, under their numbers; what searches of the web found, by the id of their item."""
+    that tools showed, under their numbers; searches of the web, by the id of their item."""
 
     places: tuple[Place, ...] = ()
     tokens: int = 0
     sources: tuple[Source, ...] = ()
-    searches: Mapping[str, str] = field(default_factory=dict)
+    searches: Mapping[str, Step] = field(default_factory=dict)
 
 
 def ground(service: Service, queries: Sequence[str], asked: Grounding, room: int, before: Before) -> Grounded:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from kb.agent.toolbox import model_name
 from kb.agent.web_tool import is_own_search
+from kb.catalog.steps import Step
 from kb.gateway.events import Item
 from kb.tokens import count_tokens
-from kb.web.tool import NAME
 
 # What an endpoint adds to each item: its role and the marks around it.
 _AROUND = 8
@@ -20,10 +20,10 @@ def tokens_of(items: Sequence[Item]) -> int:
     return sum(_tokens(item) for item in items)
 
 
-def as_calls(items: Sequence[Item], searches: Mapping[str, str]) -> list[Item]:
+def as_calls(items: Sequence[Item], searches: Mapping[str, Step]) -> list[Item]:
     """Calls that the service made for the model, as a model knows calls: each with its output behind it.
 
-    searches: what those of the web found, by the id of their item. What else only the service's own items
+    searches: those of the web, by the id of their item. What else only the service's own items
     tell (lists of tools, searches before the model was called, requests for a yes) is left out.
     """
     told: list[Item] = []
@@ -36,9 +36,9 @@ def as_calls(items: Sequence[Item], searches: Mapping[str, str]) -> list[Item]:
                 output = item.get("output") or "\n".join(part["text"] for part in error["content"])
                 told += _call(call, output)
             case "web_search_call" if is_own_search(item):
-                if found := searches.get(item["id"]):
-                    arguments = json.dumps({"query": item["action"]["query"]}, ensure_ascii=False)
-                    told += _call({"call_id": item["id"], "name": NAME, "arguments": arguments}, found)
+                if step := searches.get(item["id"]):
+                    call = {"call_id": item["id"], "name": step.name, "arguments": step.arguments}
+                    told += _call(call, step.output or "")
             case "mcp_list_tools" | "mcp_approval_request" | "mcp_approval_response" | "file_search_call":
                 pass
             case _:

@@ -40,7 +40,11 @@ class Numbers:
     def added(self) -> list[dict[str, Any]]:
         """What tools showed in this turn, as it is kept: `read` makes sources of it again."""
         return [
-            {name: value for name, value in asdict(source).items() if name != "found" and value is not None}
+            {
+                name: value
+                for name, value in asdict(source).items()
+                if name != "found" and value not in (None, ())
+            }
             for source in self.sources[self._given :]
         ]
 
@@ -52,6 +56,17 @@ class Numbers:
             if one.content_version_id == page_id and one.text:
                 text = text[: one.start].ljust(one.start) + one.text + text[one.end :]
         return text
+
+    def page_at(self, page_id: str, at: int) -> int | None:
+        """The page of a PDF of the web that an offset is on; None of other kinds."""
+        begun = [
+            page
+            for one in self.sources
+            if one.content_version_id == page_id
+            for page in one.pages
+            if page[0] <= at
+        ]
+        return max(begun)[1] if begun else None
 
     def _add(self, sources: Sequence[Source]) -> list[int]:
         with self._lock:
@@ -65,7 +80,12 @@ class Numbers:
 
 def read(kept: Sequence[Mapping[str, Any]]) -> list[Source]:
     """Sources as `Numbers.added` told them."""
-    return [Source(**one, found=((one["start"], one["end"]),)) for one in kept]
+    return [
+        Source(
+            **{**one, "pages": tuple(map(tuple, one.get("pages", ())))}, found=((one["start"], one["end"]),)
+        )
+        for one in kept
+    ]
 
 
 def after(sources: Sequence[Source]) -> int:
@@ -75,4 +95,7 @@ def after(sources: Sequence[Source]) -> int:
 
 def _of_page(one: WebPassage) -> Source:
     page, span = one.page, (one.start, one.end)
-    return Source(0, page.id, page.id, page.title, page.url, *span, (span,), one.text)
+    begun = [(leaf.start, leaf.number) for leaf in page.document.pages if leaf.start < one.end]
+    first = max((at for at, leaf in enumerate(begun) if leaf[0] <= one.start), default=0)
+    pages = tuple(begun[first:])
+    return Source(0, page.id, page.id, page.title, page.url, *span, (span,), one.text, pages)

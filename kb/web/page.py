@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import threading
 import time
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,11 +54,6 @@ class WebPage:
         """What spans are offsets into."""
         return self.document.text
 
-    def page_at(self, at: int) -> int | None:
-        """The page of a PDF that an offset is on; None of other kinds."""
-        place = bisect_right([page.start for page in self.document.pages], at)
-        return self.document.pages[place - 1].number if place else None
-
 
 def is_web(version_id: str) -> bool:
     """Whether an id is of a page of the web, not of a content version."""
@@ -67,7 +61,7 @@ def is_web(version_id: str) -> bool:
 
 
 class Pages:
-    """Reads pages, and keeps the last of them, so that a citation can be checked against what was read.
+    """Reads pages, and keeps the last of them as they were read.
 
     Thread-safe. parser: of `kb.web.extract`, in a process of its own. clock: seconds since 1970.
     """

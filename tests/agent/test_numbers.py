@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from kb.agent.cite import Source
 from kb.agent.numbers import Numbers, after, read
-from kb.types import Document
+from kb.types import Document, Page
 from kb.web.page import WebPage
 from kb.web.research import WebPassage
 
@@ -45,6 +45,21 @@ def test_a_page_is_known_where_it_was_shown() -> None:
     numbers.add_pages([WebPassage(PAGE, 4, 8, None)])
     assert numbers.page_text("web_1") == "    shop" + " " * 16 + TEXT[24:]
     assert numbers.page_text("web_2") == ""
+
+
+def test_pages_of_a_pdf_are_kept_with_what_was_shown() -> None:
+    """From the one that a passage begins on to that it ends on, through JSON as well."""
+    leaves = (Page(1, 0), Page(2, 10), Page(3, 20), Page(4, 40))
+    document = Document(TEXT, "application/pdf", pages=leaves)
+    pdf = WebPage("web_2", "https://a.example/y", "Y", "", document, 0)
+    numbers = Numbers()
+    numbers.add_pages([WebPassage(pdf, 12, 30, None)])
+    (kept,) = json.loads(json.dumps(numbers.added))
+    assert kept["pages"] == [[10, 2], [20, 3]]
+    again = Numbers(earlier=read([kept]))
+    assert [again.page_at("web_2", at) for at in (12, 19, 20, 29)] == [2, 2, 3, 3]
+    assert again.sources == numbers.sources
+    assert Numbers().page_at("web_1", 3) is None
 
 
 def test_calls_side_by_side_get_numbers_of_their_own() -> None:
