@@ -254,8 +254,7 @@ class Loop:
         running = [asyncio.ensure_future(made(call)) for call in calls]
         try:
             for call, task in zip(calls, running, strict=True):
-                # Whoever stops the run stops the tasks below, and waits for them.
-                outcome = await asyncio.shield(task)
+                outcome = await task
                 self._made += 1
                 about = {"call_id": call.call_id, "name": call.function, "arguments": call.arguments}
                 output = {"call_id": call.call_id, "output": outcome.text}
