@@ -145,8 +145,8 @@ class Agent:
                 if run.asked.background or not writer.has_begun:
                     # Whoever asked has been told nothing yet that would have to be ended.
                     raise
-                log.exception("response %s broke off", run.id)
                 message = str(error) if isinstance(error, KbError) else "internal error"
+                log.warning("response %s broke off: %s", run.id, message, exc_info=message != str(error))
                 failure = {"code": "server_error", "message": message}
                 for event in writer.broke_off(status="failed", error=failure):
                     yield event
