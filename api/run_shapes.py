@@ -19,6 +19,7 @@ _APPROVAL = {
     "reason": None,
     "created_at": "2025-10-17T09:31:00.000Z",
     "decided_at": None,
+    "continued_by": None,
 }
 _STEP = {
     "server_label": "kb",
@@ -75,6 +76,7 @@ def run(response: Mapping[str, Any], approvals: Sequence[Approval], steps: Seque
                 "reason": one.reason,
                 "created_at": one.created_at,
                 "decided_at": one.decided_at,
+                "continued_by": one.continued_by,
             }
             for one in approvals
         ],

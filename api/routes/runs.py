@@ -21,7 +21,8 @@ from api.run_bodies import NewRun, Word
 from api.unanswered import unanswered
 from kb.agent.asked import Asked, Run
 from kb.agent.toolbox import OWN
-from kb.errors import NoEndpoint, NotFound
+from kb.catalog.database import now
+from kb.errors import AlreadyExists, NoEndpoint, NotFound
 from kb.gateway.events import Caller
 
 routes = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -80,23 +81,25 @@ async def cancel_run(run_id: ResponseId, request: Request) -> Response:
 async def decide(run_id: ResponseId, approval_id: ResponseId, request: Request) -> Response:
     """Say yes or no to a call that a run wants to make; with the last word it goes on, as a run of its own.
 
+    The same word again is answered with the run that goes on, however often it comes; where that has failed,
+    another one goes on, and makes no call that was begun. The other word is refused with 409.
     A server that was given with credentials has to be given again in `tools`: they are not kept.
     """
     sent = await body(request, Word)
     service, key, keeping = service_of(request), caller_key(request), keeping_of(request)
+    catalog = service.catalog
 
     def decided() -> Asked | None:
-        stored = service.catalog.responses.get(run_id, key)
-        if service.catalog.approvals.get(approval_id, key).response_id != run_id:
+        stored = catalog.responses.get(run_id, key)
+        if catalog.approvals.get(approval_id, key).response_id != run_id:
             raise NotFound(f"no approval {approval_id!r} is asked for by {run_id}", param="approval_id")
         given = stored.body["tools"] if sent.tools is None else sent.model_dump(exclude_none=True)["tools"]
         tools = [McpTool.model_validate(tool) for tool in given if tool["type"] == "mcp"]
         servers = tuple(servers_of(service, tools))
         # Nothing is decided that nobody could act on.
         service.endpoints.of(stored.body["model"])
-        _, waiting = service.catalog.approvals.decide(
-            approval_id, key, approve=sent.approve, reason=sent.reason
-        )
+        catalog.responses.expire(now())
+        said, waiting = catalog.approvals.decide(approval_id, key, approve=sent.approve, reason=sent.reason)
         if waiting:
             return None
         return Asked(
@@ -113,16 +116,24 @@ async def decide(run_id: ResponseId, approval_id: ResponseId, request: Request) 
             web=web_use([WebSearchTool.model_validate(one) for one in given if one["type"] not in _OTHERS]),
             own_tools=any(tool.connector_id == OWN for tool in tools),
             servers=servers,
-            decided=tuple(service.catalog.approvals.of(run_id)),
+            # With those of before; each once.
+            decided=(said, *catalog.approvals.decided(run_id)),
             echo={"tools": stored.body["tools"]},
         )
 
-    asked = await to_thread.run_sync(decided)
-    if asked is None:
-        return respond(await _shown(request, run_id))
-    run = await prepared(request, lambda: asked, searches=True)
-    await keeping.start(run)
-    return respond(await _shown(request, run.id))
+    try:
+        asked = await to_thread.run_sync(decided)
+        if asked is None:
+            return respond(await _shown(request, run_id))
+        run = await prepared(request, lambda: asked, searches=True)
+        await keeping.start(run)
+        goes_on = run.id
+    except AlreadyExists:
+        said = await to_thread.run_sync(catalog.approvals.get, approval_id, key)
+        if said.continued_by is None or (said.status == "approved") != sent.approve:
+            raise
+        goes_on = said.continued_by
+    return respond(await _shown(request, goes_on))
 
 
 async def _begun(request: Request, run: Run, *, stream: bool) -> Response:

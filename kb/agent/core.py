@@ -22,7 +22,7 @@ from kb.agent.toolbox import ServerTool, Toolbox, own_tools
 from kb.agent.web_tool import WebTool, hosted, is_own_search
 from kb.agent.writer import Writer
 from kb.catalog.approvals import Approval
-from kb.catalog.database import new_id
+from kb.catalog.database import new_id, now
 from kb.context.pack import LEAST_BUDGET, Place
 from kb.context.receipt import receipt_of
 from kb.context.window import window_of
@@ -103,9 +103,12 @@ class Agent:
         assert call.run_id is not None
         numbers = Numbers(grounded.sources if grounded else (), before.sources)
         if asked.decisions:
-            # A word that was given is used up by this: the last thing of all, where it can be acted on.
+            # The other word is refused from here on: the last thing of all, where it can be acted on.
             service.endpoints.of(model.id)
-        decided = (*asked.decided, *(self._decided(one, asked) for one in asked.decisions))
+        # A client may say the same twice.
+        decided = {
+            one.id: one for one in (*asked.decided, *(self._decided(word, asked) for word in asked.decisions))
+        }
         return Run(
             call.run_id,
             int(time.time()),
@@ -117,7 +120,7 @@ class Agent:
             toolbox,
             numbers,
             cites,
-            decided,
+            tuple(decided.values()),
         )
 
     def writer(self, run: Run) -> Writer:
@@ -142,8 +145,8 @@ class Agent:
                 if run.asked.background or not writer.has_begun:
                     # Whoever asked has been told nothing yet that would have to be ended.
                     raise
-                log.exception("response %s broke off", run.id)
                 message = str(error) if isinstance(error, KbError) else "internal error"
+                log.warning("response %s broke off: %s", run.id, message, exc_info=message != str(error))
                 failure = {"code": "server_error", "message": message}
                 for event in writer.broke_off(status="failed", error=failure):
                     yield event
@@ -210,7 +213,7 @@ class Agent:
         return said, Before(tuple(Place(*place) for place in chain[-1].places), tokens, searches=searches)
 
     def _decided(self, decision: Decision, asked: Asked) -> Approval:
-        """A call that was asked about, with what was decided; decided once, whoever is first."""
+        """A call that was asked about, with what was decided: the first word counts, whoever says it."""
         approvals, key_id = self._service.catalog.approvals, asked.caller.key_id
         waiting = approvals.get(decision.approval_id, key_id)
         if waiting.response_id != asked.previous_response_id:
@@ -218,6 +221,7 @@ class Agent:
                 f"{waiting.id} was asked for by {waiting.response_id}: go on from that",
                 param="previous_response_id",
             )
+        self._service.catalog.responses.expire(now())
         return approvals.decide(waiting.id, key_id, approve=decision.approve, reason=decision.reason)[0]
 
     def _toolbox(self, asked: Asked, model: Model, *, searches_web: bool) -> Toolbox:

@@ -1,6 +1,8 @@
 """Responses are kept: while they are made in the background, and once they are answered.
 
-Any process can follow and cancel what another one makes: they meet in the catalog, twice a second.
+Any process can follow and cancel what another one makes: they meet in the catalog, twice a second. What goes
+on after a person's word is kept from its start, wherever it is made: by its row everybody knows that the word
+is acted on, and by how that ends whether it may be said again (`kb.catalog.approvals`).
 """
 
 import asyncio
@@ -8,8 +10,9 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,6 +35,7 @@ _FOLLOWED_SECONDS = 0.2
 KEPT = timedelta(days=30)
 _LOOKED_FOR_OLD = timedelta(hours=1)
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_LEFT = "whoever waited for this response left before it was done; ask again"
 # Events are compressed in portions of so many: a long answer has thousands that hardly differ.
 _PORTION = 64
 
@@ -49,16 +53,22 @@ class Keeping:
         """Stop what is made in the background; it is kept as failed, with what there was of it."""
         tasks = list(self._tasks.values())
         for task in tasks:
-            task.cancel("the server was stopped; ask again")
+            _stop(task, "the server was stopped; ask again")
         if tasks:
             await asyncio.wait(tasks)
 
     async def answer(self, run: Run) -> AsyncGenerator[Event, None]:
-        """`Agent.stream`; what its last event tells is kept before it is told."""
-        events = EventLog()
-        async with aclosing(self._agent.stream(run, self._agent.writer(run))) as stream:
+        """`Agent.stream`; what its last event tells is kept before it is told.
+
+        Raises AlreadyExists where another response goes on from what was decided.
+        """
+        events, writer = EventLog(), self._agent.writer(run)
+        async with (
+            self._claimed(run, writer, events),
+            aclosing(self._agent.stream(run, writer)) as stream,
+        ):
             async for event in stream:
-                if run.asked.store:
+                if run.asked.store or run.decided:
                     events.add(event)
                     if event["type"] in _ENDS:
                         await asyncio.to_thread(self._keep, run, event["response"], events)
@@ -73,11 +83,14 @@ class Keeping:
         return response
 
     async def start(self, run: Run) -> dict[str, Any]:
-        """Begin a response in the background, and return it as it is now."""
+        """Begin a response in the background, and return it as it is now.
+
+        Raises AlreadyExists where another one goes on from what was decided.
+        """
         begun, writer = self._agent.begun(run), self._agent.writer(run)
         # Kept before anything else, so that whoever follows it sees how it began, even if it never ends.
         began = list(writer.began())
-        await asyncio.to_thread(self._responses.create, _stored(run, begun, _soon()))
+        await asyncio.to_thread(self._responses.create, _stored(run, begun, _soon()), _after(run))
         await asyncio.to_thread(self._responses.append_events, run.id, began)
         self._tasks[run.id] = asyncio.create_task(self._make(run, writer, began))
         return begun
@@ -111,7 +124,7 @@ class Keeping:
             )
         await asyncio.to_thread(self._responses.request_cancel, response_id)
         if task := self._tasks.get(response_id):
-            task.cancel()
+            _stop(task)
         while known.running:
             await asyncio.sleep(_FOLLOWED_SECONDS)
             known = await asyncio.to_thread(self._current, response_id, key_id)
@@ -121,9 +134,38 @@ class Keeping:
         self._responses.expire(written(datetime.now(UTC)))
         return self._responses.get(response_id, key_id)
 
+    @asynccontextmanager
+    async def _claimed(self, run: Run, writer: Writer, events: "EventLog") -> AsyncIterator[None]:
+        """While the block lasts, what was decided is this run's. One that is left before its end fails."""
+        if not run.decided:
+            yield
+            return
+        begun = _stored(run, self._agent.begun(run), _soon())
+        if not run.asked.store:
+            begun = replace(begun, input=(), body=_bare(begun.body))
+        await asyncio.to_thread(self._responses.create, begun, _after(run))
+        pulse = asyncio.create_task(self._alive(run.id))
+        try:
+            yield
+        except BaseException as error:
+            for event in (*writer.began(), *writer.broke_off(**_why(error))):
+                events.add(event)
+            await asyncio.to_thread(self._keep, run, events.last["response"], events)
+            raise
+        finally:
+            pulse.cancel()
+            await asyncio.wait((pulse,))
+
     def _keep(self, run: Run, response: dict[str, Any], events: "EventLog") -> None:
-        self._responses.create(_stored(run, {**response, "status": "in_progress"}, _soon()))
-        self._responses.finish(run.id, response, events, _places(run))
+        """Keep how an answer ended, once; of what is not to be stored only that it failed."""
+        if not run.decided:
+            self._responses.create(_stored(run, {**response, "status": "in_progress"}, _soon()))
+        if run.asked.store:
+            self._responses.finish(run.id, response, events, _places(run))
+        elif response["status"] == "failed":
+            self._responses.finish(run.id, _bare(response), ())
+        else:
+            self._responses.delete(run.id, run.asked.caller.key_id)
         self._forget_old()
 
     def _forget_old(self) -> None:
@@ -149,13 +191,10 @@ class Keeping:
                     fresh.append(event)
         except asyncio.CancelledError as stopped:
             broken = _failed("server_error", str(stopped)) if stopped.args else {"status": "cancelled"}
-        except KbError as error:
-            broken = _failed(_code(error), str(error))
-        except Exception:
-            log.exception("response %s failed", run.id)
-            broken = _failed(
-                "server_error", "internal error; the server's log has it under the response's id"
-            )
+        except Exception as error:
+            if not isinstance(error, KbError):
+                log.exception("response %s failed", run.id)
+            broken = _why(error)
         finally:
             pulse.cancel()
             await asyncio.wait((pulse,))
@@ -172,8 +211,14 @@ class Keeping:
             told, fresh[:] = list(fresh), []
             await asyncio.to_thread(self._responses.append_events, response_id, told)
             if await asyncio.to_thread(self._responses.touch, response_id, _soon()):
-                making.cancel()
+                _stop(making)
                 return
+
+    async def _alive(self, response_id: str) -> None:
+        """Tell that one is being made, for as long as somebody waits for it."""
+        while True:
+            await asyncio.sleep(_PULSE_SECONDS)
+            await asyncio.to_thread(self._responses.touch, response_id, _soon())
 
 
 class EventLog:
@@ -223,6 +268,22 @@ def _places(run: Run) -> list[tuple[str, int, int]]:
     return [(one.place.version_id, one.place.start, one.place.end) for one in packed]
 
 
+def _bare(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A response of which nothing is to be stored but that it is, or was, at work."""
+    return {**body, "instructions": None, "metadata": {}, "output": []}
+
+
+def _after(run: Run) -> list[str]:
+    """The approvals that it goes on from."""
+    return [one.id for one in run.decided]
+
+
+def _stop(making: "asyncio.Task[None]", *why: str) -> None:
+    """Once: a second time would interrupt what it has to clear up."""
+    if not making.cancelling():
+        making.cancel(*why)
+
+
 def _soon() -> str:
     return written(datetime.now(UTC) + _BELIEVED)
 
@@ -230,6 +291,16 @@ def _soon() -> str:
 def _code(error: KbError) -> str:
     """A short word: the endpoint's own, or the error's name."""
     return getattr(error, "code", "") or re.sub(r"\B(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def _why(error: BaseException) -> dict[str, Any]:
+    """A response that ends by an error, or since nobody waits for it any more."""
+    match error:
+        case KbError():
+            return _failed(_code(error), str(error))
+        case Exception():
+            return _failed("server_error", "internal error; the server's log has it under the response's id")
+    return _failed("server_error", _LEFT)
 
 
 def _failed(code: str, message: str) -> dict[str, Any]:

@@ -42,6 +42,9 @@ _ANSWER_NOW = (
     "No more tools can be called in this run. Answer now from what you have; say what you could not find out."
 )
 _NO_MORE = "This call was not made: no more tools can be called in this run."
+_NOT_KNOWN = (
+    "This call was begun before, and its run ended before it was known what came of it; it is not made again."
+)
 _LEFT_OUT = (
     "(This result was left out for want of room. Call the tool again, and ask for less, if you need it.)"
 )
@@ -294,15 +297,20 @@ class Loop:
         if isinstance(arguments, str):
             return Outcome(arguments, is_error=True)
         step = call.approval or call.item_id
-        if not await asyncio.to_thread(steps.begin, run_id, step, tool.label, tool.name, call.arguments):
-            return Outcome("This call was made before, and is not made twice.", is_error=True)
+        about = (run_id, step, tool.label, tool.name, call.arguments)
+        if before := await asyncio.to_thread(steps.begin, *about):
+            # A run went on from the same yes, and failed behind this.
+            return Outcome(before.output or _NOT_KNOWN, is_error=before.status != "done")
         try:
             outcome = await tool.call(arguments, self._run.numbers)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(steps.finish, step, "cancelled", _NOT_KNOWN)
+            raise
         except Exception:
             log.exception("%s of run %s failed", call.function, run_id)
             outcome = Outcome("The tool failed for a reason that the server's log has.", is_error=True)
         status: Status = "failed" if outcome.is_error else "done"
-        await asyncio.to_thread(steps.finish, run_id, step, status, outcome.text)
+        await asyncio.to_thread(steps.finish, step, status, outcome.text)
         return outcome
 
     async def _asked_for(self, calls: Sequence[ToolCall]) -> list[Event]:

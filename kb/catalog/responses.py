@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, literal, select, update
 
+from kb.catalog.approvals import claim
 from kb.catalog.database import Database
 from kb.catalog.schema import response_events, responses
 from kb.errors import InvalidInput, NotFound
@@ -60,10 +61,16 @@ class Responses:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, response: StoredResponse) -> None:
-        """Keep one that is to be made, or is made already."""
+    def create(self, response: StoredResponse, after: Sequence[str] = ()) -> None:
+        """Keep one that is to be made, or is made already.
+
+        after: approvals that it goes on from, claimed together with its row. Raises AlreadyExists where
+        another response goes on from one of them: then nothing is kept.
+        """
         values = {name: getattr(response, name) for name in StoredResponse.__slots__}
         with self._database.write() as connection:
+            if after:
+                claim(connection, after, response.id)
             connection.execute(insert(responses).values(**values, status=response.body["status"]))
 
     def touch(self, response_id: str, until: str) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from kb.catalog.credits import Credits
 
-REVISION = "0012"
+REVISION = "0013"
 
 # SQLite finds a row by its number at once where the key is an INTEGER, and through an index where it is not.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -371,10 +371,12 @@ steps = Table(
     Column("output", Text),
     Column("started_at", String(32), nullable=False),
     Column("finished_at", String(32)),
+    # One that was allowed has the id of its approval, whichever response goes on with it.
+    Index(None, "call_id", unique=True),
 )
 
 # Calls that wait for a person's yes. digest: of the server, the tool's definition and the arguments, which
-# the yes is bound to.
+# the yes is bound to. continued_by: the response that goes on after the word that was said.
 approvals = Table(
     "approvals",
     metadata,
@@ -390,6 +392,7 @@ approvals = Table(
     Column("reason", Text),
     Column("created_at", String(32), nullable=False),
     Column("decided_at", String(32)),
+    Column("continued_by", String(64)),
 )
 
 # That a document was deleted. No foreign key: a receipt outlives its knowledge base, and nothing in it

@@ -4,20 +4,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from kb.catalog.database import Database, now
 from kb.catalog.schema import steps
 
-Status = Literal["started", "done", "failed"]
-"""started: at work, or of a process that was killed: then nobody knows whether it was made."""
+Status = Literal["started", "done", "failed", "cancelled"]
+"""started: at work, or of a process that was killed. cancelled: its run was stopped, and the tool told so. Of
+both nobody knows whether the call was made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call of a tool. label: of its server. arguments: JSON as the model wrote it. output: as the model
-    reads it; None until it is there."""
+    """One call of a tool. call_id: of its approval where it needed one, else of the item that shows it.
+
+    label: of its server. arguments: JSON as the model wrote it. output: as the model reads it; None until it
+    is there.
+    """
 
     response_id: str
     call_id: str
@@ -36,8 +40,9 @@ class Steps:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, response_id: str, call_id: str, label: str, name: str, arguments: str) -> bool:
-        """Write down that a call is about to be made; False where it was already, and must not be again."""
+    def begin(self, response_id: str, call_id: str, label: str, name: str, arguments: str) -> Step | None:
+        """Write down that a call is about to be made. Returns None; or, where any response has begun it
+        before, what is known of that: then it must not be made again."""
         row = {
             "response_id": response_id,
             "call_id": call_id,
@@ -49,19 +54,24 @@ class Steps:
         }
         with suppress(IntegrityError), self._database.write() as connection:
             connection.execute(insert(steps).values(row))
-            return True
-        return False
+            return None
+        with self._database.read() as connection:
+            return _step(connection.execute(select(steps).where(steps.c.call_id == call_id)).one())
 
-    def finish(self, response_id: str, call_id: str, status: Status, output: str) -> None:
+    def finish(self, call_id: str, status: Status, output: str) -> None:
         """Write down what came of it."""
-        mine = (steps.c.response_id == response_id, steps.c.call_id == call_id)
         with self._database.write() as connection:
-            connection.execute(
-                update(steps).where(*mine).values(status=status, output=output, finished_at=now())
-            )
+            this = update(steps).where(steps.c.call_id == call_id)
+            connection.execute(this.values(status=status, output=output, finished_at=now()))
 
     def of(self, response_id: str) -> list[Step]:
-        """Those of one response, in the order in which they began."""
-        query = select(steps).where(steps.c.response_id == response_id).order_by(steps.c.started_at)
+        """Those that one response has begun, in order."""
+        query = select(steps).where(steps.c.response_id == response_id)
         with self._database.read() as connection:
-            return [Step(**row._mapping) for row in connection.execute(query)]
+            return [
+                _step(row) for row in connection.execute(query.order_by(steps.c.started_at, steps.c.call_id))
+            ]
+
+
+def _step(row: Row[tuple[object, ...]]) -> Step:
+    return Step(**row._mapping)

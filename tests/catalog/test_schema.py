@@ -106,6 +106,75 @@ def test_vectors_of_older_databases_get_their_checksum(url: str) -> None:
     assert found == [0, 0xCBF43926, 0xCBF43926]
 
 
+def test_words_of_older_databases_are_used_up_by_what_went_on(url: str) -> None:
+    """By the response that made the call, else by the first that went on from the one that asked."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(kb.catalog.__file__).parent / "migrations"))
+    engine = create_engine(url)
+    waiting = {"made": "approved", "told": "denied", "left": "approved", "open": "pending"}
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0012")
+        for name, status in waiting.items():
+            row = (
+                f"mcpr_{name}",
+                f"resp_{name}",
+                None,
+                "call",
+                "clock",
+                "stop",
+                "{}",
+                "0",
+                status,
+                None,
+                "",
+                "",
+            )
+            connection.exec_driver_sql(f"INSERT INTO approvals VALUES ({', '.join('?' * 12)})", row)
+        for name, before in {"1": "made", "2": "made", "3": "told", "4": "told", "5": "open"}.items():
+            row = (f"resp_{name}", None, f"resp_{before}", "", "completed", "{}", "[]", "[]", 0, None, None)
+            connection.exec_driver_sql(f"INSERT INTO responses VALUES ({', '.join('?' * 11)})", row)
+        for response, call in (("resp_2", "mcpr_made"), ("resp_2", "mcp_x")):
+            row = (response, call, "clock", "stop", "{}", "done", "It stands.", "", "")
+            connection.exec_driver_sql(f"INSERT INTO steps VALUES ({', '.join('?' * 9)})", row)
+    engine.dispose()
+    catalog = Catalog(url)
+    found = {name: catalog.approvals.get(f"mcpr_{name}", None).continued_by for name in waiting}
+    assert found == {"made": "resp_2", "told": "resp_3", "left": None, "open": None}
+    # Its step is known to whoever would go on from there again.
+    before = catalog.steps.begin("resp_6", "mcpr_made", "clock", "stop", "{}")
+    assert before is not None
+    assert (before.response_id, before.output) == ("resp_2", "It stands.")
+    assert catalog.approvals.decide("mcpr_left", None, approve=True, reason=None)[0].status == "approved"
+    catalog.close()
+
+
+def test_tool_calls_come_to_older_databases(url: str) -> None:
+    """What was kept before them is there as it was, and can be gone on from."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(kb.catalog.__file__).parent / "migrations"))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0011")
+        body = '{"id": "resp_1", "status": "completed", "output": []}'
+        row = ("resp_1", "key_1", None, "then", "completed", body, "[]", "[]", 0, None, None)
+        connection.exec_driver_sql(f"INSERT INTO responses VALUES ({', '.join('?' * 11)})", row)
+    engine.dispose()
+    catalog = Catalog(url)
+    (kept,) = catalog.responses.chain("resp_1", "key_1")
+    assert (kept.body["status"], kept.created_at) == ("completed", "then")
+    assert (catalog.steps.of("resp_1"), catalog.approvals.of("resp_1")) == ([], [])
+    assert catalog.steps.begin("resp_1", "mcp_1", "kb", "list", "{}") is None
+    catalog.close()
+
+
 def test_opening_again_changes_nothing(shelf: Any, url: str) -> None:
     """A database of the current revision is opened as it is."""
     shelf.put(shelf.version("a", "one\ntwo"))

@@ -57,13 +57,19 @@ web_search = {web_search}
 connect_seconds = {connect}
 first_token_seconds = {first}
 """
-# Two servers of others: one that tells the time, and one that nobody can start.
+# Servers of others: one that tells the time, one whose calls leave a line each, one that nobody can start.
 CONNECTORS = """
 [[connector]]
 id = "clock"
 command = "{python}"
 args = ["-m", "mcp_server_time", "--local-timezone", "Europe/Berlin"]
 require_approval = "never"
+
+[[connector]]
+id = "valve"
+command = "{python}"
+args = ["-SE", "{peer}", "{folder}/effects", "{folder}/lock"]
+require_approval = "always"
 
 [[connector]]
 id = "gone"
@@ -231,7 +237,8 @@ def _endpoints(folder: Path, url: str, nowhere: str) -> Path:
 
 def _connectors(folder: Path) -> Path:
     made = folder / "connectors.toml"
-    made.write_text(CONNECTORS.format(python=sys.executable, folder=folder))
+    peer = ROOT / "tests" / "crash" / "harness" / "peer.py"
+    made.write_text(CONNECTORS.format(python=sys.executable, folder=folder, peer=peer))
     return made
 
 
