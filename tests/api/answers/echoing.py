@@ -20,7 +20,7 @@ def answer(request: Mapping[str, Any], sent: Mapping[str, str]) -> dict[str, Any
     """A message for a message: `echo` gives it, `fail` says that it is wrong, `break` is an error."""
     if "id" not in request:
         return None
-    said, method = json.dumps(dict(sent)), request["method"]
+    said, method = json.dumps(dict(sent), ensure_ascii=False), request["method"]
     result: dict[str, Any] | None = None
     if method == "initialize":
         result = {

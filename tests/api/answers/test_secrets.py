@@ -70,7 +70,7 @@ require_approval = "never"
 def app(
     open_app: Callable[..., TestClient],
     upstream: Upstream,
-    site: Any,
+    new_site: Callable[[], Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -95,6 +95,7 @@ def app(
         # What stands for the public network here is loopback.
         monkeypatch.setattr("kb.web.transport._tls", lambda: trusted)
         monkeypatch.setattr("kb.web.transport.is_admitted", lambda address, allow: True)
+        site = new_site()
         engine = partial(BraveSearch, url=f"http://127.0.0.9:{site.port}/search", guard=Guard(PRIVATE))
         monkeypatch.setattr("kb.service.BraveSearch", engine)
         site.says("/search", PLANTED["engine"].encode(), status="403 Forbidden")
@@ -105,7 +106,7 @@ def app(
                 web_search_key_file=tmp_path / "engine-key",
             )
         )
-        yield client, {"ours": ours, "theirs": theirs, "port": theirs_port}
+        yield client, {"ours": ours, "theirs": theirs, "port": theirs_port, "engine": site.requests}
 
 
 def tools(port: int) -> list[dict[str, Any]]:
@@ -134,7 +135,6 @@ def calls_all(request: Request) -> Any:
 def test_each_is_where_it_belongs_and_nowhere_else(
     app: tuple[TestClient, dict[str, Any]],
     upstream: Upstream,
-    site: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """In no text for a model, answer, event, row, log or message: by every byte of them."""
@@ -171,7 +171,7 @@ def test_each_is_where_it_belongs_and_nowhere_else(
     assert {one["x-their-secret"] for one in came["theirs"]} == {PLANTED["header"]}
     assert {one["authorization"] for one in came["ours"]} == {f"Bearer {PLANTED['connector key']}"}
     assert {one["x-api-key"] for one in came["ours"]} == {PLANTED["connector header"]}
-    assert PLANTED["engine"].encode() in site.requests[0]
+    assert PLANTED["engine"].encode() in came["engine"][0]
     assert "[redacted]" in told[0]
 
     places = {
