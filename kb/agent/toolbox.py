@@ -21,6 +21,10 @@ OWN = "kb"
 
 _LEAST_BUDGET = 256
 
+LEAST_ROUND = _LEAST_BUDGET + 144
+"""Tokens that a window must have room for where tools are offered: the least that a result is cut to, and the
+call that it answers. With less every result would be left out, and the model would call again and again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -40,7 +40,7 @@ def test_a_tool_is_what_its_server_says_of_it(tool: Make) -> None:
 
 
 def test_nothing_hides_in_a_schema(tool: Make) -> None:
-    """Its descriptions are a server's words as well, and so are its names; the fingerprint is of what it said."""
+    """Its descriptions are a server's words as well, and so are its names and values."""
     hides = {
         "type": "object",
         "properties": {"x\u200b": {"enum": ["a\u202e", 1], "description": "b\U000e0041"}},
