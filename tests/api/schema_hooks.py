@@ -28,8 +28,8 @@ _BEYOND_SCHEMA = [
     r"invalid_input (input|messages) there is no question to search for",
     # That a server is at an address or set up, under a label of its own, and what goes with either.
     r"invalid_input tools (two servers are called|the label 'kb' is that of) ",
-    r"invalid_input tools Value error, (give server_url or|headers and authorization go|server_url must begin)",
-    r"invalid_input tools Value error, (credentials go to https|a password does not belong)",
+    r"invalid_input tools Value error, (give server_url or|server_url must begin|a password does not belong)",
+    r"invalid_input tools Value error, (headers and authorization go|credentials go to https)",
     r"invalid_input connector_id (no connector is set up here|there is no connector) ",
     # Which headers can be sent.
     r"invalid_input headers headers: Value error, .* cannot be (set|sent)",
