@@ -4,6 +4,7 @@ from typing import Any
 
 from kb.agent.history import as_calls, has_pictures, newest, questions_of, text_of, tokens_of
 from kb.agent.web_tool import ITEM
+from kb.catalog.steps import Step
 from kb.tokens import count_tokens
 
 CALL: dict[str, Any] = {"type": "function_call", "call_id": "c1", "name": "stop", "arguments": "{}"}
@@ -95,7 +96,8 @@ def test_calls_that_were_made_here_are_calls_to_a_model() -> None:
             {"type": "function_call_output", "call_id": call_id, "output": output},
         )
     ]
-    assert as_calls(items, {f"{ITEM}_1": "Oil."}) == [*FIRST[:1], *told, *said_before]
+    step = Step("r", f"{ITEM}_1", "web", "web_search", '{"query": "Öl"}', "done", "Oil.", "2026", None)
+    assert as_calls(items, {step.call_id: step}) == [*FIRST[:1], *told, *said_before]
     assert as_calls([{**search, "id": f"{ITEM}_1"}], {}) == []
     unfinished = {**call, "output": None, "error": None}
     assert as_calls([unfinished], {})[1]["output"] == ""

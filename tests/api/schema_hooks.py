@@ -30,7 +30,7 @@ _BEYOND_SCHEMA = [
     r"invalid_input tools (two servers are called|the label 'kb' is that of) ",
     r"invalid_input tools Value error, (give server_url or|server_url must begin|a password does not belong)",
     r"invalid_input tools Value error, (headers and authorization go|credentials go to https)",
-    r"invalid_input connector_id (no connector is set up here|there is no connector) ",
+    r"invalid_input connector_id (no connector is set up here: |there is no connector ')",
     # Which headers can be sent.
     r"invalid_input headers headers: Value error, .* cannot be (set|sent)",
     r"invalid_input authorization authorization: Value error, a token is ASCII on one line",

@@ -15,7 +15,7 @@ from upstream import Answer, Call, Upstream, replies
 MODEL = "gpt-4.1-mini"
 CLOCK = {"type": "mcp", "server_label": "clock", "connector_id": "clock", "require_approval": "always"}
 # Of the list that every place is tried with in one process, in tests/web.
-SAMPLE = ["127.0.0.1", "169.254.169.254", "[::ffff:7f00:1]"]
+SAMPLE = ["127.0.0.1", "[::ffff:7f00:1]"]
 # What an operator set up: the canary, opened and not, and a server that leads to it.
 CONNECTORS = """
 [[connector]]
