@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -46,6 +47,44 @@ def upstream() -> Iterator[Any]:
     served = Upstream()
     yield served
     served.close()
+
+
+@pytest.fixture
+def new_site() -> Iterator[Callable[[], Any]]:
+    """Makes sites at the address that is open, each at a port of its own; see `tests/web/inside.py`."""
+    from inside import OPEN, Site, running
+
+    stops = []
+
+    def make() -> Any:
+        made = Site()
+        try:
+            stops.append(running(made, OPEN))
+        except OSError:
+            pytest.skip(f"this system has no {OPEN}")
+        return made
+
+    yield make
+    for stop in stops:
+        stop()
+
+
+@pytest.fixture
+def site(new_site: Callable[[], Any]) -> Any:
+    """One of them."""
+    return new_site()
+
+
+@pytest.fixture
+def canary() -> Iterator[Any]:
+    """Listens at every address of this machine, of both families, and counts who comes."""
+    from inside import Site, running
+
+    made = Site()
+    made.says("/", b"a secret of the inside")
+    stop = running(made, "::", socket.AF_INET6)
+    yield made
+    stop()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from kb.agent.ground import Before
 from kb.agent.loop import Loop
 from kb.agent.numbers import Numbers, read
 from kb.agent.output import Event
-from kb.agent.toolbox import ServerTool, Toolbox, own_tools
+from kb.agent.toolbox import LEAST_ROUND, ServerTool, Toolbox, own_tools
 from kb.agent.web_tool import WebTool, hosted, is_own_search
 from kb.agent.writer import Writer
 from kb.catalog.approvals import Approval
@@ -70,7 +70,8 @@ class Agent:
         cites = asked.is_prose and bool(asked.grounding or toolbox)
         instructions = _instructions(asked, toolbox, cites=cites)
         functions = [*asked.functions, *toolbox.functions]
-        least = LEAST_BUDGET if asked.grounding else 0
+        for_calls = LEAST_ROUND if toolbox or asked.servers else 0
+        least = for_calls + (LEAST_BUDGET if asked.grounding else 0)
         left_by = partial(
             window_of,
             model,
@@ -83,7 +84,7 @@ class Agent:
         if asked.truncate:
             items = history.newest(items, left_by().context - least)
         window = left_by(history=history.tokens_of(items))
-        grounded = self._grounded(asked, items, window.context, before)
+        grounded = self._grounded(asked, items, window.context - for_calls, before)
         packed = grounded.made.packed.tokens if grounded else 0
         call = ModelCall(
             model=model,

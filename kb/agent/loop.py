@@ -18,7 +18,7 @@ from kb.agent import history
 from kb.agent.asked import Run
 from kb.agent.output import Event
 from kb.agent.remote_tools import ConnectedTool
-from kb.agent.toolbox import OWN, Outcome, ServerTool, model_name, strict_json
+from kb.agent.toolbox import LEAST_ROUND, OWN, Outcome, ServerTool, model_name, strict_json
 from kb.agent.web_tool import ITEM, WebTool
 from kb.agent.writer import Writer
 from kb.catalog import Catalog
@@ -148,10 +148,22 @@ class Loop:
         except KbError as error:
             return list(self._writer.calls.not_listed(server.label, str(error)))
         tools = [ConnectedTool(server, tool, session, self._run.window.size) for tool in listed.tools]
-        offered = self._run.toolbox.add(tools)
-        told = json.dumps([tool.function for tool in offered], ensure_ascii=False)
-        self._tokens += await asyncio.to_thread(count_tokens, told)
-        return list(self._writer.calls.listed(server.label, offered))
+        told = json.dumps([tool.function for tool in tools], ensure_ascii=False)
+        tokens = await asyncio.to_thread(count_tokens, told)
+        if self._tokens + tokens + LEAST_ROUND > self._room:
+            why = (
+                f"its tools take {tokens:,} tokens, for which the window has no room; "
+                "name those that are needed in allowed_tools"
+            )
+            return list(self._writer.calls.not_listed(server.label, why))
+        self._tokens += tokens
+        return list(self._writer.calls.listed(server.label, self._run.toolbox.add(tools)))
+
+    @property
+    def _room(self) -> int:
+        """Tokens that the input of a call may have."""
+        window = self._run.window
+        return window.size - window.output - window.margin
 
     def _left(self) -> int:
         """How many calls may still be made."""
@@ -218,10 +230,8 @@ class Loop:
 
     def _fitting(self, items: list[Item]) -> list[Item]:
         """Items that the window has room for: of tools' results the oldest are left out where need be."""
-        window = self._run.window
-        room = window.size - window.output - window.margin
         for at, item in enumerate(items):
-            if self._tokens <= room:
+            if self._tokens <= self._room:
                 break
             if item.get("type") == "function_call_output" and item["output"] != _LEFT_OUT:
                 items[at] = {**item, "output": _LEFT_OUT}

@@ -21,6 +21,10 @@ OWN = "kb"
 
 _LEAST_BUDGET = 256
 
+LEAST_ROUND = _LEAST_BUDGET + 144
+"""Tokens that a window must have room for where tools are offered: the least that a result is cut to, and the
+call that it answers. With less every result would be left out, and the model would call again and again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -116,9 +120,13 @@ class Toolbox:
 
     def add(self, tools: Sequence[ServerTool]) -> list[ServerTool]:
         """Take in those of one more server; returns those whose name for the model was free."""
-        taken = self._taken | self.tools.keys()
-        free = [tool for tool in tools if tool.function["name"] not in taken]
-        self.tools |= {str(tool.function["name"]): tool for tool in free}
+        free: list[ServerTool] = []
+        for tool in tools:
+            name = str(tool.function["name"])
+            # Also two of one server: `a.b` and `a_b` are the same to a model.
+            if name not in self._taken and name not in self.tools:
+                self.tools[name] = tool
+                free.append(tool)
         return free
 
     def find(self, label: str, name: str) -> ServerTool | None:

@@ -6,6 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from kb.errors import InvalidInput, UpstreamBusy, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from kb.redact import credentials, redacted
 
 if TYPE_CHECKING:
     import openai
@@ -57,9 +58,9 @@ class Failed(Exception):
         self.after = after
 
 
-def of_status(endpoint: str, error: "openai.APIStatusError", now: datetime) -> Failed:
-    """What an error status means."""
-    status, said = error.status_code, _said(error)
+def of_status(endpoint: str, error: "openai.APIStatusError", key: str, now: datetime) -> Failed:
+    """What an error status means. key: that was sent, which some repeat in their refusal."""
+    status, said = error.status_code, _said(error, key)
     after = retry_after(error.response.headers.get("retry-after"), now)
     reason = f"http_{status}"
     if status == 429:
@@ -128,9 +129,10 @@ def _again(error: "openai.APIStatusError", otherwise: bool) -> bool:
     return asked == "true" if asked in ("true", "false") else otherwise
 
 
-def _said(error: "openai.APIStatusError") -> str:
-    """The endpoint's words, without a page of HTML around them."""
+def _said(error: "openai.APIStatusError", key: str) -> str:
+    """The endpoint's words, without a page of HTML around them, and without the key."""
     body = error.body
     said = body.get("message") if isinstance(body, dict) else None
     text = said if isinstance(said, str) else error.response.reason_phrase
+    text = redacted(text, credentials({"key": key}))
     return " ".join(text.split())[:_SHOWN] or "it says nothing"

@@ -56,7 +56,7 @@ class Transport:
                 path, cast_to=httpx2.Response, body=dict(body), options={"headers": _UNREAD}
             )
         except openai.APIStatusError as error:
-            raise of_status(endpoint.name, error, datetime.now(UTC)) from error
+            raise of_status(endpoint.name, error, client.api_key, datetime.now(UTC)) from error
         except (openai.APIConnectionError, httpx2.HTTPError, Broken) as error:
             raise of_connection(endpoint.name, error) from error
         try:

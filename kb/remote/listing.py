@@ -17,7 +17,7 @@ MOST_DESCRIPTION_BYTES = 10_000
 MOST_SCHEMA_BYTES = 64_000
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_SHOWN = 80
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,21 @@ def judged(server: RemoteServer, listed: Sequence[Mapping[str, Any]]) -> ToolLis
             if len(tools) == MOST_TOOLS
             else None
         ):
-            refused.append(Refused(visible(name[:_SHOWN]), reason))
+            refused.append(Refused(visible(name[:_LONGEST_SHOWN]), reason))
             continue
         schema = one["inputSchema"]
         fingerprint = digest([server.identity, name, said, schema, read_only])
-        tools.append(RemoteTool(name, visible(said), schema, read_only, fingerprint))
+        tools.append(RemoteTool(name, visible(said), _shown(schema), read_only, fingerprint))
     return ToolList(tuple(tools), tuple(refused))
+
+
+def _shown(schema: Any) -> Any:
+    """A schema as a model may read it: its descriptions, names and values are a server's words as well."""
+    if isinstance(schema, str):
+        return visible(schema)
+    if isinstance(schema, Mapping):
+        return {visible(name): _shown(one) for name, one in schema.items()}
+    return [_shown(one) for one in schema] if isinstance(schema, list) else schema
 
 
 def _fault(tool: Mapping[str, Any], said: str, times: int) -> str | None:

@@ -129,6 +129,9 @@ class McpServer(BaseModel):
         if self.server_url is not None:
             if not re.match(r"https?://", self.server_url, re.I):
                 raise ValueError("server_url must begin with https://")
+            if re.match(r"https?://[^/?#\\]*@", self.server_url, re.I):
+                # It is kept and shown again, as headers are not.
+                raise ValueError("a password does not belong into server_url; send it in headers")
             if (self.headers or self.authorization) and not self.server_url.lower().startswith("https:"):
                 raise ValueError("credentials go to https:// only")
         return self

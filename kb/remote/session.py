@@ -18,6 +18,7 @@ from mcp_types import REQUEST_TIMEOUT, Implementation
 
 from kb.content.fence import visible
 from kb.errors import AddressRefused, KbError, RemoteFailed, RemoteTimeout
+from kb.redact import credentials, quieted, redacted
 from kb.remote import results
 from kb.remote.listing import ToolList, judged
 from kb.remote.results import RemoteResult
@@ -69,6 +70,8 @@ class Session:
     def __init__(self, server: RemoteServer, resolve: Resolve) -> None:
         self._server = server
         self._resolve = resolve
+        at = server.at
+        self._secrets = credentials(at.headers if isinstance(at, Address) else at.env)
         self._closing = asyncio.Event()
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._status: int | None = None
@@ -77,6 +80,7 @@ class Session:
 
     async def open(self) -> None:
         """Connect, in whichever era of the protocol the server speaks."""
+        quieted("mcp")
         self._held = asyncio.create_task(self._hold())
 
         async def ready() -> Client:
@@ -102,7 +106,7 @@ class Session:
     async def list_tools(self) -> ToolList:
         """All that can be offered, asked for anew. Raises RemoteFailed, RemoteTimeout."""
         listed = await self._within(self._pages(), self._server.list_seconds, "to list its tools")
-        return judged(self._server, listed)
+        return judged(self._server, redacted(listed, self._secrets))
 
     async def call(
         self,
@@ -120,7 +124,7 @@ class Session:
         client = self._ready.result()
         calling = client.call_tool(tool.name, dict(arguments), progress_callback=progress)
         answer = await self._within(calling, self._server.call_seconds, f"to call {tool.name}")
-        given = answer.model_dump(by_alias=True, mode="json", exclude_none=True)
+        given = redacted(answer.model_dump(by_alias=True, mode="json", exclude_none=True), self._secrets)
         return await asyncio.to_thread(results.read, tool.name, given, max_tokens)
 
     async def _pages(self) -> list[Mapping[str, Any]]:
@@ -142,6 +146,7 @@ class Session:
             self._transport(), client_info=Implementation(name="kb", version=version("kb")), cache=None
         )
         async with client:
+            client.session.validate_tool_result = _taken_as_it_is  # type: ignore[method-assign]
             self._ready.set_result(client)
             await self._closing.wait()
 
@@ -207,7 +212,7 @@ class Session:
         return f"the server {self._server.label} ({shown(at.url) if isinstance(at, Address) else at.command})"
 
     def _told(self, error: BaseException | None, what: str) -> KbError:
-        """An error of the connection or the protocol as ours."""
+        """An error of the connection or the protocol as ours, without a credential in it."""
         while isinstance(error, BaseExceptionGroup):
             error = next((one for one in error.exceptions if isinstance(one, KbError)), error.exceptions[0])
         match error:
@@ -216,23 +221,32 @@ class Session:
             case AddressRefused():
                 return AddressRefused(str(error), param="server_url")
             case KbError():
-                return type(error)(f"{self._name} failed when it was asked {what}: {error}")
+                return type(error)(f"{self._name} failed when it was asked {what}: {self._said(str(error))}")
             case httpx2.TimeoutException():
                 return RemoteTimeout(f"{self._name} did not answer in time when it was asked {what}")
             case httpx2.HTTPError() | OSError():
-                why = str(error) or type(error).__name__
+                why = self._said(str(error)) or type(error).__name__
                 return RemoteFailed(f"{self._name} cannot be reached {what}: {why}")
             case MCPError():
                 kind = RemoteTimeout if error.code == REQUEST_TIMEOUT else RemoteFailed
                 status = f" (HTTP {self._status})" if (self._status or 0) >= 400 else ""
-                return kind(f"{self._name} failed when it was asked {what}: {_words(error.message)}{status}")
+                return kind(
+                    f"{self._name} failed when it was asked {what}: {self._said(error.message)}{status}"
+                )
             case _:
                 return RemoteFailed(
                     f"{self._name} answers with what is not of the protocol when it is asked {what}: "
                     f"{type(error).__name__}"
                 )
 
+    def _said(self, words: str) -> str:
+        """A server's own, on one line, with nothing that hides and no credential that it was sent."""
+        return " ".join(visible(redacted(words, self._secrets)[:_SHOWN]).split())
 
-def _words(said: str) -> str:
-    """A server's own, on one line, with nothing that hides."""
-    return " ".join(visible(said[:_SHOWN]).split())
+
+async def _taken_as_it_is(name: str, result: Any) -> None:
+    """In the place of the SDK's check of a result by the schema that its server gave for it.
+
+    A result is text for a model. An expression in such a schema (`^(a|a)*$`) can take all the time there is,
+    in this process's one event loop.
+    """

@@ -10,7 +10,8 @@ from kb.types import Domains, WebHit
 from kb.web.domains import admits
 from kb.web.guard import Guard, Limits
 
-_LIMITS = Limits(bytes=4_000_000, seconds=15)
+# Where it leads is not followed: what the operator allowed, a private network too, is the engine's alone.
+_LIMITS = Limits(bytes=4_000_000, seconds=15, redirects=0)
 _LONGEST = 2000
 
 

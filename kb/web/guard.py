@@ -115,7 +115,9 @@ class Guard:
             raise RemoteFailed(
                 f"{shown(url)} cannot be read: {str(error) or type(error).__name__}"
             ) from error
-        raise RemoteFailed(f"{shown(url)} redirects more than {limits.redirects} times")
+        raise RemoteFailed(
+            f"{shown(url)} redirects more than {limits.redirects} times, at last to {shown(str(at))}"
+        )
 
 
 def shown(url: str) -> str:

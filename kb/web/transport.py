@@ -16,6 +16,7 @@ import httpcore2
 import httpx2
 
 from kb.errors import AddressRefused, RemoteFailed, RemoteTimeout
+from kb.redact import quieted
 from kb.web.addresses import Address, is_admitted
 from kb.web.guard import Guard, Limits, shown
 
@@ -34,6 +35,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     """Of one client. A body comes unpacked, and never more of it than its limits say."""
 
     def __init__(self, guard: Guard, limits: Limits) -> None:
+        quieted("httpx2", "httpcore2")
         self._limits = limits
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=_tls(),

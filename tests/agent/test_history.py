@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from kb.agent.history import has_pictures, newest, questions_of, text_of, tokens_of
+from kb.agent.history import as_calls, has_pictures, newest, questions_of, text_of, tokens_of
+from kb.agent.web_tool import ITEM
+from kb.catalog.steps import Step
 from kb.tokens import count_tokens
 
 CALL: dict[str, Any] = {"type": "function_call", "call_id": "c1", "name": "stop", "arguments": "{}"}
@@ -63,3 +65,39 @@ def test_texts_and_pictures_of_a_message() -> None:
     assert [text_of(one) for one in (said("user", "a", "b"), refusal, CALL)] == ["a\nb", "No.", ""]
     assert has_pictures([*FIRST, {"role": "user", "content": [PICTURE]}])
     assert not has_pictures([*FIRST, {"role": "user", "content": "a picture"}])
+
+
+def test_calls_that_were_made_here_are_calls_to_a_model() -> None:
+    """Each under its name for a model with its output behind it; what only our items tell is left out."""
+    call = {"type": "mcp_call", "id": "m1", "server_label": "clock", "name": "get.time", "arguments": "{}"}
+    failed = {**call, "id": "m2", "server_label": "kb", "name": "peek_content", "output": None}
+    failed["error"] = {"content": [{"type": "text", "text": "No such"}, {"type": "text", "text": "version."}]}
+    search = {"type": "web_search_call", "action": {"type": "search", "query": "Öl"}}
+    lists = [{"type": kind} for kind in ("mcp_list_tools", "mcp_approval_request", "file_search_call")]
+    said_before = [{"type": "reasoning", "id": "r1"}, CALL, OUTPUT]
+    items = [
+        *FIRST[:1],
+        *lists,
+        {**call, "output": "Noon."},
+        failed,
+        {**search, "id": f"{ITEM}_1"},
+        *said_before,
+    ]
+    calls = [
+        ("m1", "clock__get_time", "{}", "Noon."),
+        ("m2", "peek_content", "{}", "No such\nversion."),
+        (f"{ITEM}_1", "web_search", '{"query": "Öl"}', "Oil."),
+    ]
+    told = [
+        one
+        for call_id, name, arguments, output in calls
+        for one in (
+            {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments},
+            {"type": "function_call_output", "call_id": call_id, "output": output},
+        )
+    ]
+    step = Step("r", f"{ITEM}_1", "web", "web_search", '{"query": "Öl"}', "done", "Oil.", "2026", None)
+    assert as_calls(items, {step.call_id: step}) == [*FIRST[:1], *told, *said_before]
+    assert as_calls([{**search, "id": f"{ITEM}_1"}], {}) == []
+    unfinished = {**call, "output": None, "error": None}
+    assert as_calls([unfinished], {})[1]["output"] == ""

@@ -26,8 +26,19 @@ _BEYOND_SCHEMA = [
     # What the endpoints of a language model take; and that only text can be searched for.
     r"invalid_input [\s\S]* (is no parameter of |no endpoint of )",
     r"invalid_input (input|messages) there is no question to search for",
-    # That a server is at an address or set up, under a label of its own; that a filter of tools is not empty.
-    r"invalid_input (tools|server_url|connector_id|headers|authorization|allowed_tools|require_approval) ",
+    # That a server is at an address or set up, under a label of its own, and what goes with either.
+    r"invalid_input tools (two servers are called|the label 'kb' is that of) ",
+    r"invalid_input tools Value error, (give server_url or|server_url must begin|a password does not belong)",
+    r"invalid_input tools Value error, (headers and authorization go|credentials go to https)",
+    r"invalid_input connector_id (no connector is set up here: |there is no connector ')",
+    # Which headers can be sent.
+    r"invalid_input headers headers: Value error, .* cannot be (set|sent)",
+    r"invalid_input authorization authorization: Value error, a token is ASCII on one line",
+    # That a filter of tools is not empty.
+    r"invalid_input (allowed_tools|require_approval) .*tool_names or read_only must be given",
+    # That there is one search each, with an engine, and no function of the client under the name of a tool.
+    r"invalid_input tools (one file_search searches|there is one search of the web|no search engine is set)",
+    r"invalid_input tools a tool of this server is called ",
     # What a response asked about, and which one it was.
     r"invalid_input previous_response_id \S+ was asked for by ",
     # How long the vectors of a model are.

@@ -11,7 +11,8 @@ server does, by version 2026.10.11549:
 - A client that hangs up frees its slot with the next token of a stream. An answer that is not streamed is
   written to its end all the same, at 60 tokens a second.
 - A connection is closed behind a stream though it was to be kept, sometimes when the next request is on it.
-- A JSON Schema for the answer is enforced in Chat and ignored in Responses, as is `tool_choice` in both.
+- A JSON Schema for the answer is enforced in Chat and ignored in Responses; `tool_choice` is ignored in both.
+- A `grammar` is enforced in both, and refused where there are tools beside it.
 """
 
 import os
@@ -19,11 +20,11 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# A base model has no template of its own; this is Gemma's, without tools.
+# A base model has no template of its own; this is Gemma's, without tools. What is a call has no content.
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}"
-    "{% else %}{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}"
+    "{% elif message.content %}{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}"
     "<end_of_turn>\n{% endfor %}<start_of_turn>model\n"
 )
 NAME = "gemma-3-270m"

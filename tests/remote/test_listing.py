@@ -39,6 +39,19 @@ def test_a_tool_is_what_its_server_says_of_it(tool: Make) -> None:
     assert found.refused == ()
 
 
+def test_nothing_hides_in_a_schema(tool: Make) -> None:
+    """Its descriptions are a server's words as well, and so are its names and values."""
+    hides = {
+        "type": "object",
+        "properties": {"x\u200b": {"enum": ["a\u202e", 1], "description": "b\U000e0041"}},
+    }
+    shows = {"x\\u{200B}": {"enum": ["a\\u{202E}", 1], "description": "b\\u{E0041}"}}
+    (found,) = judged(SERVER, [tool("echo", inputSchema=hides)]).tools
+    assert found.input_schema == {"type": "object", "properties": shows}
+    (shown,) = judged(SERVER, [tool("echo", inputSchema=dict(found.input_schema))]).tools
+    assert shown.fingerprint != found.fingerprint
+
+
 def test_one_tool_that_cannot_be_offered_leaves_the_others(tool: Make) -> None:
     """Each with its reason."""
     found = judged(

@@ -77,6 +77,7 @@ def test_a_command_comes_from_the_operator_alone() -> None:
         ({"server_url": URL, "connector_id": "a"}, "give server_url or connector_id"),
         ({"server_url": "ftp://a.test"}, "must begin with https://"),
         ({"server_url": "file:///etc/passwd"}, "must begin with https://"),
+        ({"server_url": "https://user:s3cret@a.test/mcp"}, "a password does not belong into server_url"),
         ({"server_url": "http://a.test", "authorization": "s3cret"}, "credentials go to https:// only"),
         ({"server_url": "http://a.test", "headers": {"x": "s3cret"}}, "credentials go to https:// only"),
         ({"connector_id": "a", "authorization": "s3cret"}, "operator's credentials"),

@@ -1,9 +1,7 @@
 """Nothing inside is reached, by whichever way; and no answer takes more than it may."""
 
 import asyncio
-import datetime
 import gzip
-import ipaddress
 import socket
 import ssl
 import threading
@@ -14,27 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificate import self_signed
+from inside import HOSTS, OPENED, UNGUARDED, Rebinding
 
 from kb.errors import AddressRefused, RemoteFailed, RemoteTimeout
 from kb.web.guard import Fetched, Guard, Limits, shown
 
-OPEN = ipaddress.ip_network("127.0.0.9/32")
-LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
-
-# Every way to say "this machine", or its metadata, that a resolver or a translator is known to take.
-HOSTS = [
-    "127.0.0.1", "localhost", "LOCALHOST", "localhost.", "127.1", "127.0.1", "2130706433", "0x7f000001",
-    "0x7f.1", "0177.0.0.1", "017700000001", "0", "0.0.0.0", "127.0.0.1.", "127.255.255.254",
-    "169.254.169.254", "[::1]", "[::]",
-    "[0:0:0:0:0:0:0:1]", "[::127.0.0.1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]",
-    "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[fec0::1]", "[fe80::1]", "192.0.0.192",
-    "①②⑦.⓪.⓪.①", "127。0。0。1",
-]  # fmt: skip
-
 
 def fetch(url: str, guard: Guard | None = None, **more: Any) -> Fetched:
-    """One GET; only what OPEN names may be reached beside the public network."""
-    return asyncio.run((guard or Guard(allow=(OPEN,))).fetch(url, **more))
+    """One GET; only what is OPENED may be reached beside the public network."""
+    return asyncio.run((guard or Guard(allow=OPENED)).fetch(url, **more))
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -56,30 +43,17 @@ def test_no_redirect_reaches_this_machine(host: str, site: Any, canary: Any) -> 
 
 def test_the_canary_sings(canary: Any) -> None:
     """Where its address is open it is reached, so that to be missed means something."""
-    opened = Guard(allow=(LOOPBACK, ipaddress.ip_network("::1/128")))
+    opened = Guard(allow=UNGUARDED)
     assert fetch(f"http://127.1:{canary.port}/", opened).content == b"a secret of the inside"
     assert fetch(f"http://[::1]:{canary.port}/", opened).content == b"a secret of the inside"
     assert canary.hits == 2
-
-
-class Rebinding:
-    """A resolver whose answer is another each time, the last one from then on."""
-
-    def __init__(self, *answers: Sequence[str]) -> None:
-        self.answers = list(answers)
-        self.asked: list[str] = []
-
-    async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """What comes next."""
-        self.asked.append(host)
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 def test_a_name_that_is_rebound_is_resolved_once_for_a_connection(site: Any, canary: Any) -> None:
     """What was checked is what is connected to; the next connection is checked anew."""
     site.says("/", b"public")
     resolve = Rebinding(["127.0.0.9"], ["127.0.0.1"])
-    guard = Guard(allow=(OPEN,), resolve=resolve)
+    guard = Guard(allow=OPENED, resolve=resolve)
     assert fetch(f"http://rebound.test:{site.port}/", guard).content == b"public"
     assert resolve.asked == ["rebound.test"]
     assert b"host: rebound.test:" in site.requests[0].lower()
@@ -97,7 +71,7 @@ def test_a_name_that_stands_for_something_inside_too_is_refused(
 ) -> None:
     """Whichever of its addresses would have been taken."""
     with pytest.raises(AddressRefused):
-        fetch(f"http://both.test:{canary.port}/", Guard(allow=(OPEN,), resolve=Rebinding(answers)))
+        fetch(f"http://both.test:{canary.port}/", Guard(allow=OPENED, resolve=Rebinding(answers)))
     assert (canary.hits, site.hits) == (0, 0)
 
 
@@ -113,7 +87,7 @@ def test_what_is_no_plain_web_address_is_refused(url: str, canary: Any) -> None:
     """Before anything is resolved, and without a password in the message."""
     resolve = Rebinding(["127.0.0.9"])
     with pytest.raises(AddressRefused) as raised:
-        fetch(url, Guard(allow=(OPEN,), resolve=resolve))
+        fetch(url, Guard(allow=OPENED, resolve=resolve))
     assert resolve.asked == []
     assert "secret" not in str(raised.value)
 
@@ -236,7 +210,7 @@ def test_tls_is_checked_by_the_name_and_not_by_the_address(
     context.sni_callback = lambda _, name, __: names.append(name)
     trusted = ssl.create_default_context(cafile=str(certificate))
     monkeypatch.setattr("kb.web.transport._tls", lambda: trusted)
-    guard = Guard(allow=(OPEN,), resolve=Rebinding(["127.0.0.9"]))
+    guard = Guard(allow=OPENED, resolve=Rebinding(["127.0.0.9"]))
 
     async def main() -> None:
         async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -289,31 +263,3 @@ def dripping(first: bytes) -> Iterator[int]:
         thread.start()
         yield listener.getsockname()[1]
         thread.join()
-
-
-def self_signed(name: str, folder: Path) -> tuple[Path, Path]:
-    """A certificate for a name, and its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, secret = folder / "certificate.pem", folder / "key.pem"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    form = serialization.PrivateFormat.PKCS8
-    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-    return certificate, secret

@@ -6,9 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from openai import OpenAI
+from conftest import WINDOWS
+from openai import BadRequestError, OpenAI
 from streams import whole
 from upstream import Answer, Call, Upstream, Used, replies
+
+from kb.tokens import count_tokens
 
 OWN = {"type": "mcp", "server_label": "kb", "connector_id": "kb", "require_approval": "never"}
 CLOCK = {"type": "mcp", "server_label": "clock", "connector_id": "clock", "require_approval": "never"}
@@ -201,6 +204,35 @@ def test_results_that_overfill_the_window(client: OpenAI, upstream: Upstream, ho
     assert left_out == sorted(left_out, reverse=True)
     assert left_out[0]
     assert not left_out[-1]
+
+
+def filled(client: OpenAI, leave: int, **asked: Any) -> tuple[dict[str, Any], int]:
+    """A request whose window has some room for an answer and for calls, and how many tokens that is."""
+    around = client.responses.input_tokens.count(**asked, input="valve").input_tokens - count_tokens("valve")
+    room = WINDOWS[asked["model"]] - 64 - around
+    asked["input"] = "valve " * (room - leave)
+    return asked, room - count_tokens(asked["input"])
+
+
+def test_a_window_that_holds_no_result(client: OpenAI, upstream: Upstream) -> None:
+    """Is refused before anything is asked, to the last token: the model would call on and on."""
+    asked, room = filled(client, 1_000, model="tight", tools=[OWN])
+    with pytest.raises(BadRequestError, match="leave no room for 400 more: output ") as refused:
+        client.responses.create(**asked, max_output_tokens=room - 399)
+    assert (refused.value.code, upstream.requests) == ("context_length_exceeded", [])
+    upstream.script(calls(SEARCH), replies.says())
+    ended = run(client, **asked, max_output_tokens=room - 400)
+    assert [one["status"] for one in made_calls(ended)] == ["completed"]
+
+
+def test_a_server_whose_tools_fill_the_window(client: OpenAI, upstream: Upstream) -> None:
+    """Is done without, and what to do is told."""
+    asked, room = filled(client, 1_000, model="narrow")
+    upstream.script(replies.says())
+    failed, _ = run(client, **asked, tools=[CLOCK], max_output_tokens=room - 500)["output"]
+    assert (failed["server_label"], failed["tools"]) == ("clock", [])
+    assert "for which the window has no room; name those that are needed" in failed["error"]
+    assert offered(upstream.requests[-1].body) == []
 
 
 def test_every_round_is_paid(client: OpenAI, upstream: Upstream, house: Any, model: str) -> None:
