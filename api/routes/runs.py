@@ -12,10 +12,10 @@ from fastapi import APIRouter, Query, Request, Response
 from api import responses_shapes
 from api import run_shapes as shapes
 from api.answers import respond
-from api.asked import asked_of, servers_of, web_use
+from api.asked import asked_of, grounding, servers_of, web_use
 from api.deps import body, caller_key, keeping_of, service_of
 from api.openapi import described
-from api.responses_bodies import McpTool, ResponseId, WebSearchTool
+from api.responses_bodies import FileSearchTool, McpTool, ResponseId, WebSearchTool
 from api.routes.responses import CALL_ERRORS, MAX_BODY, prepared, streamed
 from api.run_bodies import NewRun, Word
 from api.unanswered import unanswered
@@ -96,6 +96,8 @@ async def decide(run_id: ResponseId, approval_id: ResponseId, request: Request) 
         given = stored.body["tools"] if sent.tools is None else sent.model_dump(exclude_none=True)["tools"]
         tools = [McpTool.model_validate(tool) for tool in given if tool["type"] == "mcp"]
         servers = tuple(servers_of(service, tools))
+        # There is no question to search for, but what is sent is checked.
+        grounding([tool for tool in sent.tools or () if isinstance(tool, FileSearchTool)], {})
         # Nothing is decided that nobody could act on.
         service.endpoints.of(stored.body["model"])
         catalog.responses.expire(now())
