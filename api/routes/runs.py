@@ -12,22 +12,19 @@ from fastapi import APIRouter, Query, Request, Response
 from api import responses_shapes
 from api import run_shapes as shapes
 from api.answers import respond
-from api.asked import asked_of, grounding, servers_of, web_use
+from api.asked import asked_of
+from api.continued import continued
 from api.deps import body, caller_key, keeping_of, service_of
 from api.openapi import described
-from api.responses_bodies import FileSearchTool, McpTool, ResponseId, WebSearchTool
+from api.responses_bodies import McpTool, ResponseId
 from api.routes.responses import CALL_ERRORS, MAX_BODY, prepared, streamed
 from api.run_bodies import NewRun, Word
 from api.unanswered import unanswered
 from kb.agent.asked import Asked, Run
-from kb.agent.toolbox import OWN
 from kb.catalog.database import now
 from kb.errors import AlreadyExists, NoEndpoint, NotFound
-from kb.gateway.events import Caller
 
 routes = APIRouter(prefix="/v1/runs", tags=["runs"])
-
-_OTHERS = ("function", "file_search", "mcp")
 
 
 @routes.post("", **described(shapes.Run, takes=NewRun, errors=CALL_ERRORS, streams=responses_shapes.STREAM))
@@ -93,35 +90,16 @@ async def decide(run_id: ResponseId, approval_id: ResponseId, request: Request) 
         stored = catalog.responses.get(run_id, key)
         if catalog.approvals.get(approval_id, key).response_id != run_id:
             raise NotFound(f"no approval {approval_id!r} is asked for by {run_id}", param="approval_id")
-        given = stored.body["tools"] if sent.tools is None else sent.model_dump(exclude_none=True)["tools"]
-        tools = [McpTool.model_validate(tool) for tool in given if tool["type"] == "mcp"]
-        servers = tuple(servers_of(service, tools))
-        # There is no question to search for, but what is sent is checked.
-        grounding([tool for tool in sent.tools or () if isinstance(tool, FileSearchTool)], {})
+        given = None if sent.tools is None else sent.model_dump(exclude_none=True)["tools"]
+        asked = continued(service, stored, given, key)
         # Nothing is decided that nobody could act on.
         service.endpoints.of(stored.body["model"])
         catalog.responses.expire(now())
         said, waiting = catalog.approvals.decide(approval_id, key, approve=sent.approve, reason=sent.reason)
         if waiting:
             return None
-        return Asked(
-            model=stored.body["model"],
-            items=(),
-            instructions=stored.body["instructions"],
-            functions=tuple(tool for tool in given if tool["type"] == "function"),
-            max_output_tokens=stored.body["max_output_tokens"],
-            caller=Caller(key),
-            previous_response_id=run_id,
-            metadata=stored.body["metadata"],
-            store=True,
-            background=True,
-            web=web_use([WebSearchTool.model_validate(one) for one in given if one["type"] not in _OTHERS]),
-            own_tools=any(tool.connector_id == OWN for tool in tools),
-            servers=servers,
-            # With those of before; each once.
-            decided=(said, *catalog.approvals.decided(run_id)),
-            echo={"tools": stored.body["tools"]},
-        )
+        # With those of before; each once.
+        return replace(asked, decided=(said, *catalog.approvals.decided(run_id)))
 
     try:
         asked = await to_thread.run_sync(decided)

@@ -44,7 +44,7 @@ def body_of(call: ModelCall, model: str) -> dict[str, Any]:
     """What is sent, but for what the gateway itself sets. model: as it is called there."""
     sent: dict[str, Any] = {
         "model": model,
-        "input": [_sent(item) for item in call.items if _is_sent(item)],
+        "input": [_sent(item) for item in _known(call.items)],
         "max_output_tokens": call.max_output_tokens,
         # What is kept is kept here.
         "store": False,
@@ -180,9 +180,19 @@ def usage_of(given: Mapping[str, Any] | None) -> Usage | None:
         return None
 
 
-def _is_sent(item: Item) -> bool:
-    """Whether an endpoint knows it: what only this server did is in the context in other words."""
-    return item.get("type", "message") in _SENT
+def _known(items: Iterable[Item]) -> Iterator[Item]:
+    """Those that an endpoint knows: what only this server did is in the context in other words.
+
+    Of reasoning that came without its content an id is left, which is kept nowhere: endpoints refuse it, and
+    a search that it led to.
+    """
+    nameless = False
+    for item in items:
+        kind = item.get("type", "message")
+        if kind == "reasoning":
+            nameless = not (item.get("encrypted_content") or item.get("content"))
+        if kind in _SENT and not (nameless and kind in ("reasoning", "web_search_call")):
+            yield item
 
 
 def _sent(item: Item) -> Item:

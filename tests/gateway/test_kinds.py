@@ -300,3 +300,20 @@ def test_a_citation_without_a_place_is_not_as_documented() -> None:
     }
     with pytest.raises(KeyError):
         list(chat.Reader().read(chunk))
+
+
+def test_reasoning_without_its_content_stays_here() -> None:
+    """Nothing is kept there, so its id is refused, and with it a search that it led to."""
+    search = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {}}
+    said = {"role": "assistant", "content": "At nine."}
+    bare = {"id": "rs_1", "type": "reasoning", "summary": []}
+    whole = {**bare, "encrypted_content": "abc"}
+    told = {**bare, "content": [{"type": "reasoning_text", "text": "Hm."}]}
+
+    def sent(*items: dict[str, Any]) -> list[dict[str, Any]]:
+        return list(responses.body_of(call(list(items)), "m")["input"])
+
+    assert sent(search, said) == [search, said]
+    assert sent(whole, search, told, said) == [whole, search, told, said]
+    assert sent(bare, search, search, said) == [said]
+    assert sent(bare, whole, search, said) == [whole, search, said]

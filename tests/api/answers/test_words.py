@@ -12,7 +12,7 @@ import pytest
 from openai import OpenAI
 from sqlalchemy import update
 from streams import whole
-from upstream import Answer, Call, Then, Upstream, replies
+from upstream import Answer, Call, Then, Upstream, Used, replies
 
 from kb.catalog.schema import approvals
 
@@ -192,3 +192,43 @@ def test_a_yes_is_for_these_arguments(house: Any, client: OpenAI, upstream: Upst
     assert "The tool has changed since this call was allowed" in call["error"]["content"][0]["text"]
     assert steps_of(house, after["id"]) == []
     assert (opened(house, "this"), opened(house, "another")) == (0, 0)
+
+
+def test_what_goes_on_is_asked_what_the_run_was_asked(
+    house: Any, client: OpenAI, upstream: Upstream, site: Any
+) -> None:
+    """All that decides an answer, passages too; of its calls and credits what is left of them."""
+    own = {"type": "mcp", "server_label": "kb", "connector_id": "kb"}
+    search = Call("list_knowledge_bases", ("{}",), "call_list")
+    valve = Call("valve__open_valve", ('{"text": "warm"}',), "call_warm")
+    used = Used(1000, 10)
+    upstream.script(
+        replies.says(Answer(deltas=(), calls=(search, valve), used=used)),
+        replies.says(Answer(deltas=(), calls=(search,), used=used)),
+        DONE,
+    )
+    waiting = run(
+        client,
+        tools=[own, VALVE, {"type": "web_search"}, {"type": "file_search", "vector_store_ids": ["handbook"]}],
+        instructions="Be short.",
+        temperature=0.25,
+        max_output_tokens=77,
+        max_tool_calls=3,
+        metadata={"team": "pumps"},
+        tool_choice="required",
+        reasoning={"effort": "low"},
+        extra_body={"max_credits": "20.5"},
+    )
+    name = click(house, waiting).json()["id"]
+    ended = whole(client.responses.retrieve(name, stream=True))
+    first, second, last = (request.body for request in upstream.requests)
+    for field in ("instructions", "temperature", "max_output_tokens", "reasoning", "model"):
+        assert first[field] == second[field] == last[field]
+    assert {one["name"] for one in first["tools"]} == {one["name"] for one in second["tools"]}
+    assert "web_search" in {one["name"] for one in second["tools"]}
+    # One was made by the run, one was allowed; with the third it has to answer.
+    assert (first["tool_choice"], "tool_choice" in second, "tools" in last) == ("required", False, False)
+    assert (ended["max_tool_calls"], ended["max_credits"]) == (2, "14.9672")
+    assert (ended["metadata"], ended["tools"]) == (waiting["metadata"], waiting["tools"])
+    assert [one["type"] for one in ended["output"]].count("file_search_call") == 1
+    assert ended["context"]["passages"]
