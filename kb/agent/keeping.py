@@ -6,11 +6,9 @@ is acted on, and by how that ends whether it may be said again (`kb.catalog.appr
 """
 
 import asyncio
-import json
 import logging
 import re
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +16,7 @@ from typing import Any
 
 from kb.agent.asked import Run
 from kb.agent.core import Agent
+from kb.agent.event_log import EventLog
 from kb.agent.output import Event
 from kb.agent.writer import Writer
 from kb.catalog.database import written
@@ -36,8 +35,6 @@ KEPT = timedelta(days=30)
 _LOOKED_FOR_OLD = timedelta(hours=1)
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _LEFT = "whoever waited for this response left before it was done; ask again"
-# Events are compressed in portions of so many: a long answer has thousands that hardly differ.
-_PORTION = 64
 
 
 class Keeping:
@@ -135,7 +132,7 @@ class Keeping:
         return self._responses.get(response_id, key_id)
 
     @asynccontextmanager
-    async def _claimed(self, run: Run, writer: Writer, events: "EventLog") -> AsyncIterator[None]:
+    async def _claimed(self, run: Run, writer: Writer, events: EventLog) -> AsyncIterator[None]:
         """While the block lasts, what was decided is this run's. One that is left before its end fails."""
         if not run.decided:
             yield
@@ -156,7 +153,7 @@ class Keeping:
             pulse.cancel()
             await asyncio.wait((pulse,))
 
-    def _keep(self, run: Run, response: dict[str, Any], events: "EventLog") -> None:
+    def _keep(self, run: Run, response: dict[str, Any], events: EventLog) -> None:
         """Keep how an answer ended, once; of what is not to be stored only that it failed."""
         if not run.decided:
             self._responses.create(_stored(run, {**response, "status": "in_progress"}, _soon()))
@@ -219,32 +216,6 @@ class Keeping:
         while True:
             await asyncio.sleep(_PULSE_SECONDS)
             await asyncio.to_thread(self._responses.touch, response_id, _soon())
-
-
-class EventLog:
-    """The events of one response, compressed: iterate over them again and again."""
-
-    def __init__(self) -> None:
-        self._portions: list[bytes] = []
-        self._newest: list[Event] = []
-        self.last: Event = {}
-
-    def add(self, event: Event) -> None:
-        """The next one."""
-        self.last = event
-        self._newest.append(event)
-        if len(self._newest) == _PORTION:
-            self._portions.append(zlib.compress("\n".join(map(_line, self._newest)).encode(), level=1))
-            self._newest = []
-
-    def __iter__(self) -> Iterator[Event]:
-        for portion in self._portions:
-            yield from map(json.loads, zlib.decompress(portion).decode().split("\n"))
-        yield from self._newest
-
-
-def _line(event: Event) -> str:
-    return json.dumps(event, separators=(",", ":"))
 
 
 def _stored(run: Run, body: dict[str, Any], expires_at: str) -> StoredResponse:
