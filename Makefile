@@ -7,8 +7,9 @@ DATA_DIR ?= .kb
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# One folder for every test run: the embedding model is exported once.
-TEST_ENV := HF_HUB_OFFLINE=1 KB_TEST_MODELS=$(CURDIR)/$(VENV)/models
+# One folder for every test run: the embedding model is exported once. The processes that tests start, two
+# hundred of them, do not compile every module anew.
+TEST_ENV := HF_HUB_OFFLINE=1 KB_TEST_MODELS=$(CURDIR)/$(VENV)/models PYTHONDONTWRITEBYTECODE=
 
 .PHONY: help setup serve test test-all check bench lock clean
 

@@ -47,6 +47,19 @@ def kb(data: Path) -> Run:
     return run
 
 
+@pytest.fixture
+def here(data: Path) -> Run:
+    """The same in this process, which spares it a second of imports."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = CliRunner(env={"KB_DATA_DIR": str(data), "COLUMNS": "200"}).invoke(app, arguments)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three good files and a broken one."""
@@ -87,10 +100,10 @@ def test_ingest_prints_counts_and_says_by_its_exit_code_that_a_file_was_refused(
 
 
 def test_a_second_ingest_embeds_nothing(
-    kb: Run, folder: Path, ingested: subprocess.CompletedProcess[str]
+    here: Run, folder: Path, ingested: subprocess.CompletedProcess[str]
 ) -> None:
     """Nothing changed, so nothing is done; the broken file is tried and refused again."""
-    done = kb("ingest", str(folder), "--kb", "plant", "--json")
+    done = here("ingest", str(folder), "--kb", "plant", "--json")
     counts = json.loads(done.stdout)
     assert (counts["documents"], counts["unchanged"], counts["embedded"], counts["failed"]) == (3, 3, 0, 1)
     assert done.returncode == 3
@@ -124,22 +137,22 @@ def test_search_prints_the_shape_of_the_http_answer(
     ],
 )
 def test_search_filters(
-    kb: Run, ingested: subprocess.CompletedProcess[str], where: str, uris: set[str]
+    here: Run, ingested: subprocess.CompletedProcess[str], where: str, uris: set[str]
 ) -> None:
     """A filter keeps exactly the documents that satisfy it."""
-    done = kb("search", "valve", "--kb", "plant", "--mode", "dense", "--filter", where, "--json")
+    done = here("search", "valve", "--kb", "plant", "--mode", "dense", "--filter", where, "--json")
     assert {hit["uri"] for hit in json.loads(done.stdout)["hits"]} == uris
 
 
-def test_people_read_title_place_and_text(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+def test_people_read_title_place_and_text(here: Run, ingested: subprocess.CompletedProcess[str]) -> None:
     """Without --json a hit shows where it stands and what it says."""
-    done = kb("search", "valve pressure", "--kb", "plant", "--mode", "lexical")
+    done = here("search", "valve pressure", "--kb", "plant", "--mode", "lexical")
     assert "sub/valve.txt  [0:27]" in done.stdout
     assert "The valve closes at 12 bar." in done.stdout
 
 
 def test_search_takes_shapes_and_several_questions(
-    kb: Run, ingested: subprocess.CompletedProcess[str]
+    here: Run, ingested: subprocess.CompletedProcess[str]
 ) -> None:
     """The options of HTTP, one by one."""
     asked = (
@@ -153,46 +166,50 @@ def test_search_takes_shapes_and_several_questions(
         "--max-per-document",
         "1",
     )
-    done = kb(*asked, "--by-document", "--expand", "section", "--collapse-duplicates", "--explain", "--json")
+    done = here(
+        *asked, "--by-document", "--expand", "section", "--collapse-duplicates", "--explain", "--json"
+    )
     answer = json.loads(done.stdout)
     assert [(one["uri"], one["hits"][0]["query"]) for one in answer["documents"]] in (
         [("pump.md", 0), ("menu.csv", 1)],
         [("menu.csv", 1), ("pump.md", 0)],
     )
     assert answer["documents"][0]["hits"][0]["ranks"]["fused"] == 1
-    shown = kb(*asked, "--expand", "2", "--by-document", "--explain").stdout
+    shown = here(*asked, "--expand", "2", "--by-document", "--explain").stdout
     assert "2 documents in" in shown
     assert "fused" in shown
     assert "embed" in shown
 
 
-def test_explain_tells_where_a_document_left(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+def test_explain_tells_where_a_document_left(here: Run, ingested: subprocess.CompletedProcess[str]) -> None:
     """For people a line for each chunk, for scripts the answer of HTTP."""
-    hits = json.loads(kb("search", "start the pump", "--kb", "plant", "--json").stdout)["hits"]
+    hits = json.loads(here("search", "start the pump", "--kb", "plant", "--json").stdout)["hits"]
     ids = {hit["uri"]: hit["content_id"] for hit in hits}
     told = json.loads(
-        kb("explain", "start the pump", ids["menu.csv"], "--kb", "plant", "-k", "1", "--json").stdout
+        here("explain", "start the pump", ids["menu.csv"], "--kb", "plant", "-k", "1", "--json").stdout
     )
     assert (told["uri"], told["stage"], told["chunks"][0]["rank"] > 1) == ("menu.csv", "top_k", True)
-    shown = kb("explain", "start the pump", ids["pump.md"], "--kb", "plant").stdout
+    shown = here("explain", "start the pump", ids["pump.md"], "--kb", "plant").stdout
     assert "returned: it is returned with hit 1" in shown
     where = ("--filter", '{"type":"eq","key":"site","value":"south"}')
     assert (
         "site eq 'south' does not hold (it is 'north')"
-        in kb("explain", "pump", ids["pump.md"], "--kb", "plant", *where).stdout
+        in here("explain", "pump", ids["pump.md"], "--kb", "plant", *where).stdout
     )
 
 
-def test_tune_shows_and_sets_the_recall_target(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+def test_tune_shows_and_sets_the_recall_target(here: Run, ingested: subprocess.CompletedProcess[str]) -> None:
     """For people in words, for scripts the whole cost before and after; a small index is exact at any."""
-    shown = kb("tune", "plant").stdout.splitlines()
+    shown = here("tune", "plant").stdout.splitlines()
     assert shown == [
         "recall target of plant: 0.99",
         "its index is not written yet: every vector is scanned, which is exact at any target",
     ]
-    assert kb("tune", "plant", "--recall", "0.999").stdout.splitlines()[0] == "recall target of plant: 0.999"
-    assert json.loads(kb("show", "plant", "--json").stdout)["recall"] == 0.999
-    assert json.loads(kb("tune", "plant", "--recall", "0.95", "--json").stdout) == {
+    assert (
+        here("tune", "plant", "--recall", "0.999").stdout.splitlines()[0] == "recall target of plant: 0.999"
+    )
+    assert json.loads(here("show", "plant", "--json").stdout)["recall"] == 0.999
+    assert json.loads(here("tune", "plant", "--recall", "0.95", "--json").stdout) == {
         "recall": 0.95, "before": None, "after": None,
     }  # fmt: skip
 
@@ -237,14 +254,14 @@ def test_tune_tells_what_it_found(
     ]
 
 
-def test_list_and_show(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+def test_list_and_show(here: Run, ingested: subprocess.CompletedProcess[str]) -> None:
     """Both name the knowledge base with its counts; show lists what was refused."""
-    listed = json.loads(kb("list", "--json").stdout)["data"]
+    listed = json.loads(here("list", "--json").stdout)["data"]
     assert [(one["name"], one["documents"], one["chunks"]) for one in listed] == [("plant", 3, 3)]
-    shown = json.loads(kb("show", "plant", "--json").stdout)
+    shown = json.loads(here("show", "plant", "--json").stdout)
     assert (shown["id"], shown["failures"][0]["uri"]) == (listed[0]["id"], "broken.pdf")
-    assert "plant" in kb("list").stdout
-    assert "refused broken.pdf" in kb("show", "plant").stderr
+    assert "plant" in here("list").stdout
+    assert "refused broken.pdf" in here("show", "plant").stderr
 
 
 @pytest.mark.parametrize(
@@ -276,61 +293,60 @@ def test_list_and_show(kb: Run, ingested: subprocess.CompletedProcess[str]) -> N
     ],
 )
 def test_bad_input_gets_a_message_and_an_exit_code(
-    kb: Run, ingested: subprocess.CompletedProcess[str], arguments: tuple[str, ...], message: str, code: int
+    here: Run, ingested: subprocess.CompletedProcess[str], arguments: tuple[str, ...], message: str, code: int
 ) -> None:
     """Nobody sees a traceback."""
-    done = kb(*arguments)
+    done = here(*arguments)
     assert (message in done.stderr, done.returncode) == (True, code), done.stderr
-    assert "Traceback" not in done.stderr
 
 
-def test_errors_are_json_when_asked(kb: Run, ingested: subprocess.CompletedProcess[str]) -> None:
+def test_errors_are_json_when_asked(here: Run, ingested: subprocess.CompletedProcess[str]) -> None:
     """A script reads the same shape that HTTP answers."""
-    done = kb("search", "x", "--kb", "plant", "-k", "0", "--json")
+    done = here("search", "x", "--kb", "plant", "-k", "0", "--json")
     error = json.loads(done.stdout)["error"]
     assert (error["param"], error["type"], done.returncode) == ("top_k", "InvalidInput", 1)
 
 
 def test_an_empty_folder_changes_nothing(
-    kb: Run, tmp_path: Path, ingested: subprocess.CompletedProcess[str]
+    here: Run, tmp_path: Path, ingested: subprocess.CompletedProcess[str]
 ) -> None:
     """An unmounted disk must not empty a knowledge base."""
-    done = kb("ingest", str(tmp_path), "--kb", "plant")
+    done = here("ingest", str(tmp_path), "--kb", "plant")
     assert (done.returncode, "holds no files" in done.stderr) == (1, True)
-    assert json.loads(kb("show", "plant", "--json").stdout)["documents"] == 3
+    assert json.loads(here("show", "plant", "--json").stdout)["documents"] == 3
 
 
-def test_a_second_server_on_the_folder_is_refused(kb: Run, data: Path) -> None:
+def test_a_second_server_on_the_folder_is_refused(here: Run, data: Path) -> None:
     """One server a data folder; the message says what to do."""
     from filelock import FileLock
 
     data.mkdir(exist_ok=True)
     with FileLock(data / "serve.lock"):
-        done = kb("serve", "--port", "1")
+        done = here("serve", "--port", "1")
     assert (done.returncode, "runs on" in done.stderr) == (1, True)
 
 
-def test_keys_are_shown_once(kb: Run, data: Path) -> None:
+def test_keys_are_shown_once(here: Run, data: Path) -> None:
     """The secret is printed when made, admits, and is stored nowhere."""
-    made = json.loads(kb("keys", "create", "laptop", "--json").stdout)
+    made = json.loads(here("keys", "create", "laptop", "--json").stdout)
     assert made["key"].startswith("kb_")
-    listed = json.loads(kb("keys", "list", "--json").stdout)["data"]
+    listed = json.loads(here("keys", "list", "--json").stdout)["data"]
     assert [(one["id"], one["name"]) for one in listed] == [(made["id"], "laptop")]
     assert made["key"].encode() not in b"".join(path.read_bytes() for path in data.glob("catalog.db*"))
     catalog = Catalog(f"sqlite:///{data / 'catalog.db'}")
     assert catalog.keys.admits(made["key"])
     catalog.close()
-    assert kb("keys", "delete", made["id"]).returncode == 0
-    assert json.loads(kb("keys", "list", "--json").stdout)["data"] == []
+    assert here("keys", "delete", made["id"]).returncode == 0
+    assert json.loads(here("keys", "list", "--json").stdout)["data"] == []
 
 
-def test_delete_removes_everything(kb: Run, data: Path, folder: Path) -> None:
+def test_delete_removes_everything(here: Run, data: Path, folder: Path) -> None:
     """Rows, texts and index files of a deleted knowledge base are gone."""
-    kb("ingest", str(folder / "sub"), "--kb", "gone")
-    kb_id = json.loads(kb("show", "gone", "--json").stdout)["id"]
+    here("ingest", str(folder / "sub"), "--kb", "gone")
+    kb_id = json.loads(here("show", "gone", "--json").stdout)["id"]
     assert (data / "indexes" / kb_id).is_dir()
-    assert kb("delete", "gone", "--yes").returncode == 0
-    assert kb("show", "gone").returncode == 1
+    assert here("delete", "gone", "--yes").returncode == 0
+    assert here("show", "gone").returncode == 1
     assert not (data / "indexes" / kb_id).exists()
     database = Database(f"sqlite:///{data / 'catalog.db'}")
     with database.read() as connection:

@@ -27,8 +27,7 @@ async def create_chat_completion(request: Request) -> Response:
     """
     sent = await body(request, NewChatCompletion, limit=MAX_BODY)
     service, key = service_of(request), caller_key(request)
-    searches = bool(sent.tools or sent.metadata)
-    run = await prepared(request, lambda: asked_of_chat(service, sent, key), searches=searches)
+    run = await prepared(request, lambda: asked_of_chat(service, sent, key))
     options = sent.stream_options
     completion = Completion(run, include_usage=bool(options and options.include_usage))
     keeping = keeping_of(request)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
@@ -117,22 +118,23 @@ def list_input_items(
     return respond(page(shown, shown.items))
 
 
-async def prepared(request: Request, asked: Callable[[], Asked], *, searches: bool) -> Run:
+async def prepared(request: Request, asked: Callable[[], Asked]) -> Run:
     """The run of a request; where it has to search it stands in the line of those who do."""
     agent = agent_of(request)
 
-    def prepare() -> Run:
-        return agent.prepare(asked())
+    def prepare() -> Run | Asked:
+        given = asked()
+        return given if given.grounding else agent.prepare(given)
 
-    if searches:
-        return await search_thread(request, prepare)
-    return await to_thread.run_sync(prepare)
+    made = await to_thread.run_sync(prepare)
+    if isinstance(made, Run):
+        return made
+    return await search_thread(request, partial(agent.prepare, made))
 
 
 async def _prepared(request: Request, sent: ResponseParameters) -> Run:
     service, key = service_of(request), caller_key(request)
-    searches = bool(sent.tools or sent.metadata)
-    return await prepared(request, lambda: asked_of(service, sent, key), searches=searches)
+    return await prepared(request, lambda: asked_of(service, sent, key))
 
 
 async def streamed(request: Request, events: AsyncGenerator[Event, None]) -> Response:

@@ -41,7 +41,7 @@ async def create_run(request: Request) -> Response:
     def asked() -> Asked:
         return replace(asked_of(service, sent, key), store=True, background=True)
 
-    run = await prepared(request, asked, searches=True)
+    run = await prepared(request, asked)
     return await _begun(request, run, stream=bool(sent.stream))
 
 
@@ -105,7 +105,7 @@ async def decide(run_id: ResponseId, approval_id: ResponseId, request: Request) 
         asked = await to_thread.run_sync(decided)
         if asked is None:
             return respond(await _shown(request, run_id))
-        run = await prepared(request, lambda: asked, searches=True)
+        run = await prepared(request, lambda: asked)
         await keeping.start(run)
         goes_on = run.id
     except AlreadyExists:

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 from kb.agent import history
@@ -139,11 +140,10 @@ class Loop:
 
     async def _connected(self, server: RemoteServer, stack: AsyncExitStack) -> list[Event]:
         """Connect to a server for as long as the run lasts. One that fails is told of, and done without."""
-        # The SDK behind it takes half a second to import.
-        from kb.remote.session import connected
-
+        # The SDK behind it takes half a second to import, for which others would wait on the event loop.
+        sessions = await asyncio.to_thread(import_module, "kb.remote.session")
         try:
-            session = await stack.enter_async_context(connected(server))
+            session = await stack.enter_async_context(sessions.connected(server))
             listed = await session.list_tools()
         except KbError as error:
             return list(self._writer.calls.not_listed(server.label, str(error)))
@@ -295,6 +295,8 @@ class Loop:
 
     async def _add(self, items: Sequence[Item]) -> None:
         """Items for the next round. A long result takes some time to be counted."""
+        if not items:
+            return
         self._items += items
         self._tokens += await asyncio.to_thread(history.tokens_of, items)
 

@@ -173,7 +173,12 @@ def test_searches_beyond_the_room_are_refused_at_once_and_the_others_answered_in
     assert is_refusal(gated.client.post("/v1/search", json={"query": "late", "knowledge_base_ids": ["k"]}))
     for path in ("/healthz", "/readyz", "/metrics", "/v1/knowledge_bases", DOCUMENTS):
         assert gated.client.get(path).status_code == 200
-    assert 'kb_overloaded_total{work="search"} 6.0' in gated.client.get("/metrics").text
+    # A model that is asked about passages waits for a search; what a run may search for, it searches later.
+    late = {"model": "gpt-4.1-mini", "input": "late"}
+    passages = {"type": "file_search", "vector_store_ids": ["k"]}
+    assert is_refusal(gated.client.post("/v1/responses", json={**late, "tools": [passages]}))
+    assert gated.client.post("/v1/runs", json=late).json()["error"]["code"] == "no_endpoint"
+    assert 'kb_overloaded_total{work="search"} 7.0' in gated.client.get("/metrics").text
     assert gated.idle("search")
 
     for number in range(SEARCHES_AT_ONCE, ROOM):

@@ -66,6 +66,8 @@ models = ["gpt-4.1-mini"]
 # Of answers: one that can be cancelled, though it has ended, and one that cannot.
 BOTH_WAYS: list[dict[str, bool]] = [{"background": True}, {}]
 APPROVALS = 400
+# Their bodies are of the same parameters as those of /v1/responses, each of which takes a hundred requests.
+AS_RESPONSES = ("/v1/runs", "/v1/responses/input_tokens")
 # As many as trips may delete, and some.
 KNOWLEDGE_BASES = 16
 # Ids come from what was laid in: those in the answers of other operations do not belong together.
@@ -124,9 +126,10 @@ def judged(
 def test_the_interface_is_as_described(
     judged: Callable[..., None], phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same requests in every run."""
+    """The same requests in every run; some thousands that differ little are left to the long one."""
     monkeypatch.setenv("KB_TEST_SCHEMA_QUICK", "1")
-    judged(phase, "--generation-deterministic", "--max-examples", "10")
+    left_out = [f"--exclude-path={path}" for path in AS_RESPONSES] if phase == "coverage" else []
+    judged(phase, "--generation-deterministic", "--max-examples", "10", *left_out)
 
 
 @pytest.mark.slow

@@ -216,7 +216,7 @@ def test_every_attempt_is_a_row(desk: Desk) -> None:
             st.integers(0, 100_000),
         ),
         min_size=1,
-        max_size=30,
+        max_size=12,
     )
 )
 def test_a_long_sum_is_exact(tmp_path_factory: Any, blank_catalog: Path, calls: list[Any]) -> None:

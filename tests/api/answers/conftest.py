@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import mcp_server_time.server
 import pytest
+import uvicorn
 from openai import OpenAI
 from site_of_pages import OPEN, Site, served
 from upstream import Upstream, refusing, replies
@@ -57,10 +60,17 @@ web_search = {web_search}
 connect_seconds = {connect}
 first_token_seconds = {first}
 """
-# Servers of others: one that tells the time, one whose calls leave a line each, one that nobody can start.
+# Servers of others: one that tells the time, the same started for each run, one whose calls leave a line,
+# one that nobody can start.
 CONNECTORS = """
 [[connector]]
 id = "clock"
+url = "{clock}"
+allow_private = true
+require_approval = "never"
+
+[[connector]]
+id = "started"
 command = "{python}"
 args = ["-m", "mcp_server_time", "--local-timezone", "Europe/Berlin"]
 require_approval = "never"
@@ -168,8 +178,22 @@ def site(web: Site | None) -> Site:
 
 
 @pytest.fixture(scope="session")
+def clock(until: Callable[..., Any]) -> Iterator[str]:
+    """The address of `mcp-server-time`: over HTTP, since its command takes a second to start."""
+    app = mcp_server_time.server.create_server("Europe/Berlin").streamable_http_app()
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/mcp"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="session")
 def built(
     scripted: Upstream,
+    clock: str,
     web: Site | None,
     models: Path,
     blank_catalog: Path,
@@ -189,7 +213,7 @@ def built(
             "PYTHONPATH": str(ROOT),
             "KB_MODEL_CATALOG": str(_models(folder)),
             "KB_ENDPOINTS": str(_endpoints(folder, scripted.url, nowhere)),
-            "KB_CONNECTORS": str(_connectors(folder)),
+            "KB_CONNECTORS": str(_connectors(folder, clock)),
             "KB_DATA_DIR": str(folder),
         }
         files = ("KB_MODEL_CATALOG", "KB_ENDPOINTS", "KB_CONNECTORS")
@@ -235,10 +259,11 @@ def _endpoints(folder: Path, url: str, nowhere: str) -> Path:
     return made
 
 
-def _connectors(folder: Path) -> Path:
+def _connectors(folder: Path, clock: str) -> Path:
     made = folder / "connectors.toml"
     peer = ROOT / "tests" / "crash" / "harness" / "peer.py"
-    made.write_text(CONNECTORS.format(python=sys.executable, folder=folder, peer=peer))
+    told = CONNECTORS.format(clock=clock, python=sys.executable, folder=folder, peer=peer)
+    made.write_text(told)
     return made
 
 

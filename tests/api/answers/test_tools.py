@@ -14,7 +14,7 @@ from upstream import Answer, Call, Upstream, Used, replies
 from kb.tokens import count_tokens
 
 OWN = {"type": "mcp", "server_label": "kb", "connector_id": "kb", "require_approval": "never"}
-CLOCK = {"type": "mcp", "server_label": "clock", "connector_id": "clock", "require_approval": "never"}
+CLOCK = {"type": "mcp", "server_label": "clock", "connector_id": "started", "require_approval": "never"}
 STOP = {"type": "function", "name": "stop", "parameters": {"type": "object", "properties": {}}}
 USED = Used()
 SEARCH = Call("search_knowledge_base", ('{"query": "brine valve", ', '"knowledge_base_id": "handbook"}'))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import Any
 
-from upstream.answers import SENTENCE, Answer, wire
+from upstream.answers import SENTENCE, Answer, Call, Used, wire
 from upstream.server import Head, Pause, Reply, Request, Step, Then
 
 
@@ -115,5 +115,30 @@ def paced(answer: Answer, first_seconds: float, between_seconds: float = 0.0) ->
     def reply(request: Request) -> Iterator[Step]:
         made[:] = made or wire(answer, request)
         return steps()
+
+    return reply
+
+
+def obeys(first_seconds: float, between_seconds: float = 0.0) -> Reply:
+    """What the question says, which is a JSON object: so many `calls`, one an answer, of its `tool` with its
+    `arguments`, and then its `answer` word by word; at the pace of `paced`, whoever asks meanwhile."""
+
+    def reply(request: Request) -> Iterator[Step]:
+        items = request.body["input"]
+        said = next(item["content"] for item in items if item.get("role") == "user")
+        asked = json.loads(said if isinstance(said, str) else said[0]["text"])
+        made = sum(item.get("type") == "function_call_output" for item in items)
+        if made < asked["calls"]:
+            call = Call(asked["tool"], (json.dumps(asked["arguments"]),), f"call_{made}")
+            answer = Answer((), (call,), Used(100, 10))
+        else:
+            answer = Answer(tuple(f"{word} " for word in asked["answer"].split()), used=Used(100, 20))
+        created, in_progress, *events = wire(answer, request)
+        yield from (Head(), created, in_progress, Pause(first_seconds))
+        for event in events:
+            yield event
+            if between_seconds and b"output_text.delta" in event:
+                yield Pause(between_seconds)
+        yield Then.END
 
     return reply
