@@ -8,7 +8,9 @@ from typing import Any
 
 from kb.agent.asked import Grounded
 from kb.agent.output import Event, Output
-from kb.agent.toolbox import ServerTool
+from kb.agent.tool_calls import ToolCall, parsed
+from kb.agent.toolbox import OWN, Outcome, ServerTool
+from kb.agent.web_tool import WebTool
 from kb.catalog.approvals import Approval
 from kb.catalog.database import new_id
 
@@ -67,7 +69,21 @@ class CallWriter:
             yield self._output.event(f"response.mcp_list_tools.{kind}", output_index=at, item_id=item["id"])
         yield self._output.event("response.output_item.done", output_index=at, item=dict(item))
 
-    def tool_called(
+    def began(self, call: ToolCall) -> Iterator[Event]:
+        """A call of a tool begins."""
+        if isinstance(call.tool, WebTool):
+            return self._web_search_began(call.item_id, _query(call.arguments))
+        label, name = (call.tool.label, call.tool.name) if call.tool else (OWN, call.function)
+        return self._tool_called(call.item_id, label, name, call.arguments, call.approval)
+
+    def answered(self, call: ToolCall, outcome: Outcome, *, pages: bool) -> Iterator[Event]:
+        """What came of it. pages: whether a search of the web tells where it found what."""
+        if not isinstance(call.tool, WebTool):
+            return self._tool_answered(call.item_id, outcome.text, is_error=outcome.is_error)
+        error = outcome.text if outcome.is_error else None
+        return self._web_search_ended(call.item_id, error, outcome.pages if pages else None)
+
+    def _tool_called(
         self, item_id: str, label: str, name: str, arguments: str, approval: str | None
     ) -> Iterator[Event]:
         """A call of a server's tool begins."""
@@ -90,7 +106,7 @@ class CallWriter:
         yield self._output.event("response.mcp_call_arguments.delta", **where, delta=arguments)
         yield self._output.event("response.mcp_call_arguments.done", **where, arguments=arguments)
 
-    def tool_answered(self, item_id: str, text: str, *, is_error: bool) -> Iterator[Event]:
+    def _tool_answered(self, item_id: str, text: str, *, is_error: bool) -> Iterator[Event]:
         """What came of it."""
         at = self._open.pop(item_id)
         item = self._output.items[at]
@@ -104,7 +120,7 @@ class CallWriter:
         yield self._output.event(f"response.mcp_call.{status}", output_index=at, item_id=item_id)
         yield self._output.event("response.output_item.done", output_index=at, item=dict(item))
 
-    def web_search_began(self, item_id: str, query: str) -> Iterator[Event]:
+    def _web_search_began(self, item_id: str, query: str) -> Iterator[Event]:
         """A search of the web begins."""
         action = {"type": "search", "query": query, "queries": [query]}
         item = {"id": item_id, "type": "web_search_call", "status": "in_progress", "action": action}
@@ -112,7 +128,7 @@ class CallWriter:
         yield self._output.event("response.output_item.added", output_index=at, item=dict(item))
         yield from self._output.searched_web(at, "in_progress", "searching")
 
-    def web_search_ended(
+    def _web_search_ended(
         self, item_id: str, error: str | None, pages: Sequence[str] | None
     ) -> Iterator[Event]:
         """What came of it. error: why it gave nothing. pages: where it found what, None to tell nothing."""
@@ -147,3 +163,10 @@ class CallWriter:
             item["status"] = "incomplete"
             yield self._output.event("response.output_item.done", output_index=at, item=dict(item))
         self._open.clear()
+
+
+def _query(arguments: str) -> str:
+    """Of a search, as far as its arguments are in order."""
+    given = parsed(arguments)
+    query = given.get("query") if isinstance(given, dict) else None
+    return query if isinstance(query, str) else ""
