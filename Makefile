@@ -11,6 +11,9 @@ READY := $(VENV)/.ready
 # hundred of them, do not compile every module anew.
 TEST_ENV := HF_HUB_OFFLINE=1 KB_TEST_MODELS=$(CURDIR)/$(VENV)/models PYTHONDONTWRITEBYTECODE=
 
+# Two processes, each with servers of its own; half of a test's time is waiting.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+
 .PHONY: help setup serve test test-all check bench lock clean
 
 help:
@@ -33,7 +36,7 @@ serve: setup
 	HF_HUB_OFFLINE=1 $(BIN)/kb serve --host $(HOST) --port $(PORT) --data-dir $(DATA_DIR)
 
 test: setup
-	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow"
+	$(TEST_ENV) $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 test-all: setup
 	$(TEST_ENV) $(BIN)/python -m pytest
@@ -43,7 +46,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow"
+	$(TEST_ENV) $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.retrieval

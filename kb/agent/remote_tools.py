@@ -25,6 +25,7 @@ class ConnectedTool:
     tool: RemoteTool
     session: "Session"
     window: int
+    only_reads: bool = False
 
     @property
     def label(self) -> str:

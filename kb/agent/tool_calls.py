@@ -55,7 +55,7 @@ class ToolCalls:
             return Outcome(arguments, is_error=True)
         step = call.approval or call.item_id
         about = (run_id, step, tool.label, tool.name, call.arguments)
-        if before := await asyncio.to_thread(steps.begin, *about):
+        if before := await asyncio.to_thread(steps.begin, *about, synced=not tool.only_reads):
             # A run went on from the same yes, and failed behind this.
             return Outcome(before.output or _NOT_KNOWN, is_error=before.status != "done")
         try:

@@ -54,6 +54,10 @@ class ServerTool(Protocol):
     def needs_approval(self) -> bool:
         """Whether a person has to say yes first."""
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether it is known to change nothing, by more than a server's own word."""
+
     def digest(self, arguments: str) -> str:
         """What such a yes is bound to: server, definition, and the arguments as the model wrote them."""
 
@@ -71,6 +75,7 @@ class OwnTool:
     window: int
     label: str = OWN
     needs_approval: bool = False
+    only_reads: bool = True
 
     @property
     def name(self) -> str:

@@ -32,6 +32,7 @@ class WebTool:
     window: int
     label: str = WEB
     needs_approval: bool = False
+    only_reads: bool = True
 
     @property
     def name(self) -> str:

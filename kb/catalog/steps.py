@@ -40,9 +40,14 @@ class Steps:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, response_id: str, call_id: str, label: str, name: str, arguments: str) -> Step | None:
+    def begin(
+        self, response_id: str, call_id: str, label: str, name: str, arguments: str, *, synced: bool = True
+    ) -> Step | None:
         """Write down that a call is about to be made. Returns None; or, where any response has begun it
-        before, what is known of that: then it must not be made again."""
+        before, what is known of that: then it must not be made again.
+
+        synced: False for a call that changes nothing, whose row may be lost with the machine's power.
+        """
         row = {
             "response_id": response_id,
             "call_id": call_id,
@@ -52,7 +57,7 @@ class Steps:
             "status": "started",
             "started_at": now(),
         }
-        with suppress(IntegrityError), self._database.write() as connection:
+        with suppress(IntegrityError), self._database.write(synced=synced) as connection:
             connection.execute(insert(steps).values(row))
             return None
         with self._database.read() as connection:
@@ -60,7 +65,8 @@ class Steps:
 
     def finish(self, call_id: str, status: Status, output: str) -> None:
         """Write down what came of it."""
-        with self._database.write() as connection:
+        # Where the power takes this away the call has begun, and is not made again.
+        with self._database.write(synced=False) as connection:
             this = update(steps).where(steps.c.call_id == call_id)
             connection.execute(this.values(status=status, output=output, finished_at=now()))
 
