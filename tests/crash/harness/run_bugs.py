@@ -31,7 +31,9 @@ def step_behind_the_call(held: ExitStack) -> None:
     """Written down once it is known what came of it."""
     about: dict[str, Any] = {}
 
-    def begin(self: Steps, response_id: str, call_id: str, label: str, name: str, arguments: str) -> None:
+    def begin(
+        self: Steps, response_id: str, call_id: str, label: str, name: str, arguments: str, *, synced: bool
+    ) -> None:
         row = {"response_id": response_id, "label": label, "name": name, "arguments": arguments}
         about[call_id] = {**row, "started_at": now()}
 
@@ -48,9 +50,9 @@ def step_of_the_response(held: ExitStack) -> None:
     begin, finish = Steps.begin, Steps.finish
     made: dict[str, str] = {}
 
-    def begin_own(self: Steps, response_id: str, call_id: str, *more: Any) -> Any:
+    def begin_own(self: Steps, response_id: str, call_id: str, *more: Any, synced: bool) -> Any:
         made[call_id] = f"{response_id[-24:]}{call_id[-24:]}"
-        return begin(self, response_id, made[call_id], *more)
+        return begin(self, response_id, made[call_id], *more, synced=synced)
 
     def finish_own(self: Steps, call_id: str, *more: Any) -> None:
         finish(self, made[call_id], *more)
