@@ -10,6 +10,8 @@ from kb.agent.asked import Run
 from kb.agent.output import Event
 
 DONE = b"data: [DONE]\n\n"
+# Several messages of a run are one here.
+_BETWEEN = "\n\n"
 _PLACE = ("number", "content_id", "content_version_id", "start", "end", "page", "quote")
 _FINISHED = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
@@ -23,6 +25,8 @@ class Completion:
         # Function calls by the id of their item, in the order they began.
         self._calls: list[str] = []
         self._cited = 0
+        # Characters of content that went out, and where the text that is being written begins in them.
+        self._sent = self._begin = 0
 
     async def chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
         """The events as chunks of a stream."""
@@ -48,9 +52,11 @@ class Completion:
             if item["type"] == "function_call":
                 function = {"name": item["name"], "arguments": item["arguments"]}
                 calls.append({"id": item["call_id"], "type": "function", "function": function})
-            for part in item["content"] if item["type"] == "message" else ():
+            for at, part in enumerate(item["content"] if item["type"] == "message" else ()):
                 field = "content" if part["type"] == "output_text" else "refusal"
                 before = message[field] or ""
+                if before and at == 0 and field == "content":
+                    before += _BETWEEN
                 message[field] = before + part.get("text", part.get("refusal", ""))
                 message["annotations"] += [_citation(one, len(before)) for one in part.get("annotations", ())]
         if calls:
@@ -61,7 +67,7 @@ class Completion:
             **self._base(),
             **made,
             "service_tier": response["service_tier"],
-            **{field: response[field] for field in ("citations", "context") if field in response},
+            **{field: response[field] for field in ("citations", "context", "sources") if field in response},
         }
 
     def _base(self) -> dict[str, Any]:
@@ -77,14 +83,19 @@ class Completion:
         match event["type"]:
             case "response.created":
                 return [self._delta({"role": "assistant", "content": ""})]
+            case "response.content_part.added" if event["part"]["type"] == "output_text":
+                between = _BETWEEN if self._sent and event["content_index"] == 0 else ""
+                self._sent = self._begin = self._sent + len(between)
+                return [self._delta({"content": between})] if between else []
             case "response.output_text.delta":
+                self._sent += len(event["delta"])
                 return [self._delta({"content": event["delta"]})]
             case "response.refusal.delta":
                 return [self._delta({"refusal": event["delta"]})]
             case "response.output_text.annotation.added":
                 # As with all lists that come in pieces, the SDK puts them together by their index.
                 self._cited += 1
-                cited = {"index": self._cited - 1, **_citation(event["annotation"], 0)}
+                cited = {"index": self._cited - 1, **_citation(event["annotation"], self._begin)}
                 return [self._delta({"annotations": [cited]})]
             case "response.output_item.added" if event["item"]["type"] == "function_call":
                 item = event["item"]

@@ -57,6 +57,9 @@ class ChatCompletion(Answer):
         examples=[{"verified": 1, "dropped": 0}],
         description="Of a grounded answer: citations that held, and those that did not and were left out.",
     )
+    sources: list[dict[str, Any]] = Field(
+        default=[], examples=[[]], description="What searches of the web showed, as in a response."
+    )
     context: dict[str, Any] = Field(
         default={}, examples=[{}], description="Of a grounded answer: the receipt of POST /v1/context."
     )

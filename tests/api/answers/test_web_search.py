@@ -71,7 +71,7 @@ def test_in_chat_completions(
     client: OpenAI, upstream: Upstream, site: Site, model: str, stream: bool
 ) -> None:
     """The rounds are not seen, their answer is."""
-    upstream.script(calls(ASK), says(*QUOTED))
+    upstream.script(replies.says(Answer(deltas=("Let me ", "look."), calls=(ASK,))), says(*QUOTED))
     asked: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": "When does the shop open?"}],
@@ -82,7 +82,9 @@ def test_in_chat_completions(
     else:
         choice = client.chat.completions.create(**asked).choices[0]
         message = {**choice.message.to_dict(), "finish_reason": choice.finish_reason}
-    assert (message["content"], message["finish_reason"]) == ("It opens at nine [1].", "stop")
+    # What it said before is of another message, and the places are those in all of it.
+    said = "Let me look.\n\nIt opens at nine [1]."
+    assert (message["content"], message["finish_reason"]) == (said, "stop")
     (annotation,) = message["annotations"]
     cited = annotation["url_citation"]
     assert message["content"][cited["start_index"] : cited["end_index"]] == "[1]"
