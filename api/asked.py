@@ -16,6 +16,7 @@ from api.responses_bodies import (
     McpTool,
     NewResponse,
     ResponseParameters,
+    SearchChoice,
     TokenCount,
     WebFilters,
     WebPlace,
@@ -41,8 +42,6 @@ _PREFIXES = {
     "web_search_call": "ws",
     "mcp_approval_response": "mcpa",
 }
-# A choice that says nothing: what is to be searched always is.
-_SEARCHES = {"type": "file_search"}
 # What goes on to the model as it is.
 _PASSED = ("parallel_tool_calls", "prompt_cache_key", "temperature", "top_p")
 _PASSED_BY_CHAT = ("frequency_penalty", "logit_bias", "presence_penalty", "seed", "stop")
@@ -61,8 +60,8 @@ def asked_of(service: Service, body: ResponseParameters, key_id: str | None) -> 
     mcp = [tool for tool in body.tools or () if isinstance(tool, McpTool)]
     own = any(tool.connector_id == OWN for tool in mcp)
     web = web_use([tool for tool in body.tools or () if isinstance(tool, WebSearchTool)])
-    if (functions or mcp or web) and choice is not None and (shown := _shown(choice)) != _SEARCHES:
-        parameters["tool_choice"] = shown
+    if (functions or mcp or web) and choice is not None and not _says_nothing(choice, web):
+        parameters["tool_choice"] = _shown(choice)
     searches = [tool for tool in body.tools or () if isinstance(tool, FileSearchTool)]
     metadata = body.metadata or {}
     new = body if isinstance(body, NewResponse) else None
@@ -161,13 +160,13 @@ def grounding(searches: Sequence[FileSearchTool], metadata: Mapping[str, str]) -
 
 def web_use(tools: Sequence[WebSearchTool]) -> WebUse | None:
     """How the web may be searched. Raises InvalidInput for two ways."""
+    if not tools:
+        return None
     if len(tools) > 1:
         raise InvalidInput("there is one search of the web; send one tool for it", param="tools")
-    for tool in tools:
-        filters = tool.filters or WebFilters()
-        domains = Domains(tuple(filters.allowed_domains or ()), tuple(filters.blocked_domains or ()))
-        return _web(tool.search_context_size, tool.user_location, domains)
-    return None
+    filters = tools[0].filters or WebFilters()
+    domains = Domains(tuple(filters.allowed_domains or ()), tuple(filters.blocked_domains or ()))
+    return _web(tools[0].search_context_size, tools[0].user_location, domains)
 
 
 def _web(
@@ -226,6 +225,11 @@ def _decisions(given: str | Sequence[Item]) -> Iterator[Decision]:
     for item in () if isinstance(given, str) else given:
         if isinstance(item, ApprovalResponse):
             yield Decision(item.approval_request_id, item.approve, item.reason)
+
+
+def _says_nothing(choice: Any, web: WebUse | None) -> bool:
+    """Knowledge bases are always searched where some are named, and the web never where no tool does."""
+    return isinstance(choice, SearchChoice) and (choice.type == "file_search" or web is None)
 
 
 def _shown(choice: Any) -> Any:

@@ -177,12 +177,15 @@ def test_beside_passages_of_documents(client: OpenAI, upstream: Upstream, site: 
 
 
 def test_a_choice_of_it_is_one_of_a_function(client: OpenAI, upstream: Upstream, site: Site) -> None:
-    """In the first round alone."""
+    """In the first round alone, and of nothing where there is no such tool."""
     upstream.script(calls(ASK), says("At nine."))
     ended(client, "gpt-4.1-mini", tool_choice={"type": "web_search_preview"})
     bodies = [request.body for request in upstream.requests]
     assert bodies[0]["tool_choice"] == {"type": "function", "name": "web_search"}
     assert "tool_choice" not in bodies[1]
+    stop = {"type": "function", "name": "stop", "parameters": {"type": "object"}}
+    ended(client, "gpt-4.1-mini", tools=[stop], tool_choice={"type": "web_search_preview"})
+    assert "tool_choice" not in upstream.requests[-1].body
 
 
 def test_a_function_of_that_name_is_refused(client: OpenAI, upstream: Upstream, site: Site) -> None:
