@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kb.errors import InvalidInput
@@ -33,6 +33,7 @@ def test_it_keeps_the_order_and_looks_at_nothing_else(cosines: list[float], one:
 
 
 @settings(max_examples=25)
+@example(["pump", "pump", "pump", "engine"], ["pump", "filter"], 0.5, 4, "hybrid")
 @given(
     lines=st.lists(
         st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(" ".join), min_size=1, max_size=30
@@ -48,11 +49,12 @@ def test_what_is_near_enough_comes_back_in_order(
     """Exactly those of the whole ranking that are, from as deep as it takes."""
     kb = shelf.make(f"near{len(shelf.catalog.knowledge_bases.all())}")
     shelf.put(*(shelf.version(f"{at}", line) for at, line in enumerate(lines)), kb=kb)
-    every = words.search(queries, [kb.id], top_k=1000, mode=mode).hits
-    wanted = [hit.chunk_id for hit in every if similarity(hit.scores["dense"]) >= least][:top_k]
     with pytest.MonkeyPatch.context() as patch:
+        # Of both: what a score is measured by is of that many, and by it which query a chunk answers best.
         patch.setattr(core, "_DEPTH", 3)
+        every = words.search(queries, [kb.id], top_k=1000, mode=mode).hits
         found = words.search(queries, [kb.id], top_k=top_k, mode=mode, least_similarity=least).hits
+    wanted = [hit.chunk_id for hit in every if similarity(hit.scores["dense"]) >= least][:top_k]
     near = [float(similarity(hit.scores["dense"])) for hit in found]
     assert all(one >= least for one in near)
     assert len(found) == len(wanted)
